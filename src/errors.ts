@@ -1,0 +1,88 @@
+/**
+ * Tagged errors. Every refusal in isq is an {@link IsqError} whose `tag` says which rule was broken and whose
+ * `details` name the file, field, value and limit. Tags are public and stable; messages are for people.
+ */
+
+/** Every tag with its meaning. A new refusal is a new line here. */
+export const ERROR_TAGS = {
+  "type/unknown": "no quantization type has this name",
+  "type/unsupported": "the type exists but cannot be used here",
+  "algorithm/unknown": "the type has no encoder of this name",
+  "importance/unsupported": "this type and algorithm take no importance",
+  "importance/length": "the importance vector does not match the row length",
+  "importance/value": "an importance value is negative, infinite or not a number",
+  "shape/invalid": "a shape has a bad rank or a dimension that is not a non-negative safe integer",
+  "shape/mismatch": "a shape does not match the data it describes",
+  "shape/block": "the last dimension is not a multiple of the block size",
+  "values/non-finite": "a weight is infinite or not a number",
+  "data/length": "quantized bytes do not have the length their shape asks for",
+  "option/invalid": "an option has a value outside its choices",
+  "option/unsupported": "the option is known but cannot be honoured here",
+  "option/conflict": "two options exclude each other",
+  "source/range": "a byte range lies outside the source",
+  "source/short": "a source returned fewer bytes than asked for",
+  "source/open": "a file could not be opened",
+  "safetensors/truncated": "the file ends before its header or its data does",
+  "safetensors/header-length": "the header length is zero, above the cap or beyond the file",
+  "safetensors/header-json": "the header is not UTF-8 JSON of the required form",
+  "safetensors/duplicate-key": "the header names a key twice",
+  "safetensors/metadata": "__metadata__ is not a map of strings",
+  "safetensors/dtype": "the dtype is unknown or not usable here",
+  "safetensors/shape": "a tensor's shape is not a list of safe non-negative integers",
+  "safetensors/offsets": "data offsets are out of order, out of range, overlapping or leave a hole",
+  "safetensors/size": "shape and dtype do not give the tensor's byte range",
+  "safetensors/index": "the shard index is malformed or disagrees with its shards",
+  "config/missing": "config.json lacks a field this architecture needs",
+  "config/invalid": "a field of config.json has an impossible value",
+  "architecture/unknown": "no architecture of this name is supported",
+  "tensor/missing": "the checkpoint lacks a tensor the architecture needs",
+  "tensor/shape": "a tensor of the checkpoint has another shape than its config asks for",
+  "tokenizer/missing": "the model has no tokenizer.json",
+  "tokenizer/invalid": "the tokenizer or chat template could not be used",
+  "prompt/empty": "there is nothing to run",
+  "prompt/token": "a token id is outside the vocabulary",
+  "prompt/length": "the prompt does not fit the context",
+  "plan/strict": "a strict plan met a substitution",
+  "plan/nothing": "quantization was requested but no tensor can be quantized",
+  "backend/unavailable": "the backend cannot run here",
+  "backend/disposed": "the backend was disposed",
+  "aborted": "the work was stopped by its AbortSignal",
+} as const;
+
+export type ErrorTag = keyof typeof ERROR_TAGS;
+
+/** What an error is about. Values are plain data, so that an error can cross a worker or become JSON. */
+export interface ErrorDetails {
+  readonly file?: string;
+  readonly tensor?: string;
+  readonly field?: string;
+  readonly value?: unknown;
+  readonly limit?: unknown;
+  readonly [extra: string]: unknown;
+}
+
+export class IsqError extends Error {
+  override readonly name = "IsqError";
+  readonly tag: ErrorTag;
+  readonly details: ErrorDetails;
+
+  constructor(tag: ErrorTag, message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
+    super(message, options);
+    this.tag = tag;
+    this.details = details;
+  }
+
+  toJSON(): { tag: ErrorTag; message: string; details: ErrorDetails } {
+    return { tag: this.tag, message: this.message, details: this.details };
+  }
+}
+
+/** True when `error` is an {@link IsqError}, of the given tag if one is named. */
+export function isIsqError(error: unknown, tag?: ErrorTag): error is IsqError {
+  return error instanceof IsqError && (tag === undefined || error.tag === tag);
+}
+
+/** Throws an `aborted` error once the signal has fired. Long work calls this between tensors and between rows. */
+export function checkAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new IsqError("aborted", "the work was aborted", { reason: String(signal.reason) });
+}

@@ -1,0 +1,137 @@
+/**
+ * Elementary functions of our own, so that no runtime's math library decides a bit: they use only +, -, *, / and bit
+ * patterns, which IEEE 754 fixes, and therefore give the same result in every engine.
+ *
+ * `exp32` is binary32 throughout (each step rounded) because SIMD and WGSL twins repeat it lane by lane; the others are
+ * binary64. Reductions and polynomials follow the public-domain methods in Cody & Waite, "Software Manual for the
+ * Elementary Functions" (1980), and plain Taylor / atanh series; coefficients are the exact rationals.
+ */
+
+import { f32, fromBits } from "./numerics.js";
+
+/** Constants of exp32, exported for its twins. All are exactly representable in binary32. */
+export const EXP32 = {
+  log2e: f32(1.4426950408889634),
+  /** ln 2 split in two: `ln2High` has few enough bits that k·ln2High is exact for |k| ≤ 2^9. */
+  ln2High: 0.693359375,
+  ln2Low: f32(-2.12194440054690583e-4),
+  /** 1/7!, 1/6!, … 1/2!, highest power first. */
+  coefficients: [1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2].map(f32),
+  /** Below this the result is 0 (no subnormal results), above `overflow` it is infinity. */
+  underflow: f32(-87.33654),
+  overflow: f32(88.72283),
+  /** Adding and subtracting 1.5·2^23 rounds to the nearest integer, ties to even. */
+  magic: 12582912,
+} as const;
+
+/** e^x in strict binary32, relative error below 2 ulp; results under 2^-126 are 0. */
+export function exp32(x: number): number {
+  if (x !== x) return x;
+  if (x > EXP32.overflow) return Number.POSITIVE_INFINITY;
+  if (x < EXP32.underflow) return 0;
+  const k = f32(f32(f32(x * EXP32.log2e) + EXP32.magic) - EXP32.magic);
+  const r = f32(f32(x - f32(k * EXP32.ln2High)) - f32(k * EXP32.ln2Low));
+  let p: number = EXP32.coefficients[0];
+  for (let i = 1; i < EXP32.coefficients.length; i++) p = f32(f32(p * r) + EXP32.coefficients[i]);
+  const y = f32(f32(f32(p * f32(r * r)) + r) + 1);
+  // Two steps, because 2^128 has no bit pattern: y·2^k for k = 128 is y·2·2^127.
+  const half = k >> 1;
+  return f32(f32(y * fromBits((half + 127) << 23)) * fromBits((k - half + 127) << 23));
+}
+
+const LN2 = 0.6931471805599453;
+const LN2_HIGH = 0.693147180369123816490; // upper 33 bits, so that k·LN2_HIGH is exact
+const LN2_LOW = 1.90821492927058770002e-10;
+
+/** e^x in binary64, within about 1 ulp. */
+export function exp64(x: number): number {
+  if (x !== x) return x;
+  if (x > 709.782712893384) return Number.POSITIVE_INFINITY;
+  if (x < -745.2) return 0;
+  const k = Math.floor(x / LN2 + 0.5);
+  const r = x - k * LN2_HIGH - k * LN2_LOW;
+  let sum = 0;
+  for (let n = 17; n >= 1; n--) sum = ((sum + 1) * r) / n;
+  return scaleByPowerOfTwo(1 + sum, k);
+}
+
+/** Natural logarithm of a positive finite binary64 number, within about 1 ulp; 0 gives -Infinity, negatives NaN. */
+export function log64(x: number): number {
+  if (!(x > 0)) return x === 0 ? Number.NEGATIVE_INFINITY : Number.NaN;
+  if (x === Number.POSITIVE_INFINITY) return x;
+  let exponent = 0;
+  let m = x;
+  while (m >= 2 ** 32) {
+    m /= 2 ** 32;
+    exponent += 32;
+  }
+  while (m < 2 ** -32) {
+    m *= 2 ** 32;
+    exponent -= 32;
+  }
+  while (m > Math.SQRT2) {
+    m /= 2;
+    exponent += 1;
+  }
+  while (m < Math.SQRT1_2) {
+    m *= 2;
+    exponent -= 1;
+  }
+  // ln m = 2·atanh(s), s = (m-1)/(m+1), |s| ≤ 0.172: 12 terms leave an error under 2^-60.
+  const s = (m - 1) / (m + 1);
+  const s2 = s * s;
+  let tail = 0;
+  for (let n = 25; n >= 3; n -= 2) tail = (tail + 1 / n) * s2;
+  return exponent * LN2_HIGH + (2 * s + (2 * s * tail + exponent * LN2_LOW));
+}
+
+/** x^y for x > 0, in binary64. */
+export function pow64(x: number, y: number): number {
+  return exp64(y * log64(x));
+}
+
+const PI_OVER_2_HIGH = 1.57079632673412561417; // upper 33 bits, so that k·PI_OVER_2_HIGH is exact for |k| < 2^20
+const PI_OVER_2_MIDDLE = 6.0771005063039659609e-11;
+const PI_OVER_2_LOW = 2.02226624879595063154e-21;
+
+/** Sine in binary64 for |x| < 1.6 million, absolute error under 1e-15. */
+export function sin64(x: number): number {
+  const k = Math.floor(x / (Math.PI / 2) + 0.5);
+  return quadrant(x - k * PI_OVER_2_HIGH - k * PI_OVER_2_MIDDLE - k * PI_OVER_2_LOW, k);
+}
+
+/** Cosine in binary64 for |x| < 1.6 million, absolute error under 1e-15. */
+export function cos64(x: number): number {
+  const k = Math.floor(x / (Math.PI / 2) + 0.5);
+  return quadrant(x - k * PI_OVER_2_HIGH - k * PI_OVER_2_MIDDLE - k * PI_OVER_2_LOW, k + 1);
+}
+
+/** sin(r + quarter·π/2) for |r| ≤ π/4, by Taylor series. */
+function quadrant(r: number, quarter: number): number {
+  const q = ((quarter % 4) + 4) % 4;
+  const r2 = r * r;
+  let sum = 0;
+  const odd = q % 2 === 0;
+  for (let n = odd ? 21 : 20; n >= (odd ? 3 : 2); n -= 2) sum = ((sum + 1) * -r2) / (n * (n - 1));
+  const value = odd ? r * (1 + sum) : 1 + sum;
+  return q < 2 ? value : -value;
+}
+
+function scaleByPowerOfTwo(x: number, k: number): number {
+  let value = x;
+  let rest = k;
+  for (; rest > 1000; rest -= 1000) value *= 2 ** 1000;
+  for (; rest < -1000; rest += 1000) value *= 2 ** -1000;
+  return value * powerOfTwo(rest);
+}
+
+/** 2^k, |k| ≤ 1000, by multiplication: `**` with an integer exponent is not promised exact by the standard. */
+function powerOfTwo(k: number): number {
+  let result = 1;
+  let base = k < 0 ? 0.5 : 2;
+  for (let n = Math.abs(k); n > 0; n >>= 1) {
+    if (n & 1) result *= base;
+    base *= base;
+  }
+  return result;
+}
