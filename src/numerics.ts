@@ -46,8 +46,8 @@ export function roundHalfAway(v: number): number {
 
 /** Clamps to [low, high]; NaN gives 0, as a saturating cast does. */
 export function clampInt(v: number, low: number, high: number): number {
-  if (v !== v) return 0;
-  return v < low ? low : v > high ? high : v;
+  if (Number.isNaN(v)) return 0;
+  return v < low ? low : Math.min(v, high);
 }
 
 /**
@@ -70,7 +70,7 @@ export function halfFromFloat(value: number): number {
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00;
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
-  if (magnitude < 0x33000000) return sign; // at most half of the smallest subnormal; the tie 2^-25 goes to even, 0
+  if (magnitude < 0x33000000) return sign; // less than half of the smallest subnormal
   const subnormal = magnitude < 0x38800000;
   const shift = subnormal ? 126 - (magnitude >>> 23) : 13;
   const significand = subnormal ? (magnitude & 0x7fffff) | 0x800000 : magnitude - 0x38000000;
@@ -115,7 +115,7 @@ export function floatFromE4m3(code: number): number {
 
 /** Nearest E4M3 code, ties to the even code; magnitudes of 448 and above give 0x7E; NaN gives 0x7F. */
 export function e4m3FromFloat(value: number): number {
-  if (value !== value) return 0x7f;
+  if (Number.isNaN(value)) return 0x7f;
   const sign = bitsOf(value) >>> 31 ? 0x80 : 0;
   const magnitude = Math.abs(value);
   if (magnitude >= 448) return sign | 0x7e;

@@ -297,10 +297,12 @@ export interface TypeRow extends Row {
   readonly fallback: IsqType | null;
 }
 
+const ROWS: readonly TypeRow[] = TABLE;
+
 /** The 15 public names, in the order of the table. */
-export const TYPE_NAMES: readonly IsqType[] = TABLE.map((row) => row.name);
+export const TYPE_NAMES: readonly IsqType[] = ROWS.map((row) => row.name);
 
 /** The table by name. */
 export const TYPES: Readonly<Record<IsqType, TypeRow>> = Object.freeze(
-  Object.fromEntries(TABLE.map((row) => [row.name, row])) as Record<IsqType, TypeRow>,
+  Object.fromEntries(ROWS.map((row) => [row.name, row])) as Record<IsqType, TypeRow>,
 );

@@ -1,0 +1,37 @@
+/** What a codec file provides. All functions are pure on their inputs and write only to `out`. */
+
+import type { Algorithm, IsqType } from "./table.js";
+import type { QuantizedTensor, QuantizeOptions } from "./tensor.js";
+
+/** Order in which a dot product adds its float steps: ggml's generic scalar code, or candle's. */
+export type DotOrder = "ggml" | "mistralrs";
+
+/** Codec of a type whose rows are runs of self-contained blocks. */
+export interface BlockCodec {
+  readonly type: IsqType;
+  /**
+   * Encodes one row. `out` has exactly the row's bytes and is zero-filled. Returns the number of super-blocks that had
+   * to be encoded again without importance (see `reencodedBlocks` in tensor.ts).
+   */
+  encodeRow(
+    algorithm: Algorithm,
+    values: Float32Array,
+    importance: Float32Array | undefined,
+    out: Uint8Array,
+  ): number;
+  /** Decodes whole blocks into `out`, which has their element count. */
+  decodeRow(bytes: Uint8Array, out: Float32Array): void;
+  /** Dot product of a row of this type with a row of its dot partner; binary32. */
+  dotRow(weights: Uint8Array, activations: Uint8Array, order: DotOrder): number;
+}
+
+/** Codec of a type whose groups or scale span the whole tensor. */
+export interface TensorCodec {
+  readonly type: IsqType;
+  encode(
+    algorithm: Algorithm,
+    values: Float32Array,
+    options: QuantizeOptions,
+  ): Omit<QuantizedTensor, "type" | "algorithm" | "shape">;
+  decode(tensor: QuantizedTensor, out: Float32Array): void;
+}

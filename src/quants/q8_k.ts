@@ -1,0 +1,72 @@
+/** Q8_K: x ≈ d·q with a binary32 scale and the sums of 16 codes; the activation type of the K types. */
+
+import { clampInt, f32, nearestInt, roundHalfAway, signedByte } from "../numerics.js";
+import type { BlockCodec } from "./codec.js";
+import { signedPeak } from "./search.js";
+import { SUPER_BLOCK } from "./superblock.js";
+import { TYPES } from "./table.js";
+
+const { blockBytes } = TYPES.Q8K;
+const QS = 4;
+const BSUMS = 260;
+
+/** A checked view of a row of Q8_K blocks: scale, codes and sums by block. */
+export function viewActivations(bytes: Uint8Array): {
+  scale: (b: number) => number;
+  code: (b: number, i: number) => number;
+  sum: (b: number, j: number) => number;
+} {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    scale: (b) => view.getFloat32(b * blockBytes, true),
+    code: (b, i) => signedByte(bytes[b * blockBytes + QS + i]),
+    sum: (b, j) => view.getInt16(b * blockBytes + BSUMS + 2 * j, true),
+  };
+}
+
+export const q8_k: BlockCodec = {
+  type: "Q8K",
+
+  encodeRow(algorithm, values, _importance, out) {
+    const view = new DataView(out.buffer, out.byteOffset, out.byteLength);
+    for (let b = 0; b < values.length / SUPER_BLOCK; b++) {
+      const x = values.subarray(b * SUPER_BLOCK, (b + 1) * SUPER_BLOCK);
+      const o = b * blockBytes;
+      const peak = signedPeak(x);
+      if (peak === 0) continue; // all bytes stay 0; ggml leaves the sums as they were and expects a zeroed buffer
+      const iscale = f32(-127 / peak);
+      for (let i = 0; i < SUPER_BLOCK; i++) {
+        const v = f32(iscale * x[i]);
+        out[o + QS + i] =
+          algorithm === "ggml" ? Math.min(127, nearestInt(v)) : clampInt(roundHalfAway(v), -128, 127);
+      }
+      for (let j = 0; j < 16; j++) {
+        let sum = 0;
+        for (let i = 0; i < 16; i++) sum += signedByte(out[o + QS + 16 * j + i]);
+        view.setInt16(o + BSUMS + 2 * j, sum, true);
+      }
+      view.setFloat32(o, f32(1 / iscale), true);
+    }
+    return 0;
+  },
+
+  decodeRow(bytes, out) {
+    const row = viewActivations(bytes);
+    for (let i = 0; i < out.length; i++) {
+      const b = Math.floor(i / SUPER_BLOCK);
+      out[i] = f32(row.scale(b) * row.code(b, i % SUPER_BLOCK));
+    }
+  },
+
+  dotRow(weights, activations) {
+    const x = viewActivations(weights);
+    const y = viewActivations(activations);
+    let sum = 0;
+    for (let b = 0; b < weights.length / blockBytes; b++) {
+      let integer = 0;
+      for (let i = 0; i < SUPER_BLOCK; i++) integer += x.code(b, i) * y.code(b, i);
+      sum = f32(sum + f32(f32(integer * x.scale(b)) * y.scale(b)));
+    }
+    return sum;
+  },
+};
