@@ -1,0 +1,69 @@
+/** Attention of the reference over a cache in blocks. */
+
+import type { OpOf } from "./interpreter.js";
+import { type Batch, CACHE_BLOCK } from "./program.js";
+import { dot, softmax } from "./reference-kernels.js";
+
+const f32 = Math.fround;
+
+/** Keys and values of one layer by cache block, CACHE_BLOCK × width each; a block is made when first written. */
+export interface CacheLayer {
+  /** Elements of one position. */
+  readonly width: number;
+  readonly keys: Float32Array[];
+  readonly values: Float32Array[];
+}
+
+const scratch = { scores: new Float32Array(0), lanes: new Float32Array(8) };
+
+/** Writes the keys and values of one batch row to its place in the cache. */
+export function storeRow(
+  { width, keys, values }: CacheLayer,
+  batch: Batch,
+  row: number,
+  k: Float32Array,
+  v: Float32Array,
+): void {
+  const position = batch.positions[row];
+  const block = batch.blockTables[batch.sequences[row]][Math.floor(position / CACHE_BLOCK)];
+  keys[block] ??= new Float32Array(CACHE_BLOCK * width);
+  values[block] ??= new Float32Array(CACHE_BLOCK * width);
+  const place = (position % CACHE_BLOCK) * width;
+  keys[block].set(k.subarray(row * width, (row + 1) * width), place);
+  values[block].set(v.subarray(row * width, (row + 1) * width), place);
+}
+
+/** One query head of one row; see `attention` in program.ts. */
+export function attendHead(
+  op: OpOf<"attention">,
+  layer: CacheLayer,
+  batch: Batch,
+  unit: number,
+  q: Float32Array,
+  out: Float32Array,
+): void {
+  const { heads, kvHeads, headWidth, window } = op;
+  const row = Math.floor(unit / heads);
+  const kvStart = Math.floor(((unit % heads) * kvHeads) / heads) * headWidth;
+  const position = batch.positions[row];
+  const table = batch.blockTables[batch.sequences[row]];
+  const first = window === null ? 0 : Math.max(0, position - window + 1);
+  const count = position - first + 1;
+  if (scratch.scores.length < count) scratch.scores = new Float32Array(2 * count);
+  const scores = scratch.scores;
+  const scale = f32(op.scale);
+  const start = unit * headWidth;
+  for (let t = 0; t < count; t++) {
+    const keys = layer.keys[table[Math.floor((first + t) / CACHE_BLOCK)]];
+    const at = ((first + t) % CACHE_BLOCK) * layer.width + kvStart;
+    scores[t] = f32(dot(q, start, keys, at, headWidth) * scale);
+  }
+  softmax(scores, count, scratch.lanes);
+  out.fill(0, start, start + headWidth);
+  for (let t = 0; t < count; t++) {
+    const values = layer.values[table[Math.floor((first + t) / CACHE_BLOCK)]];
+    const at = ((first + t) % CACHE_BLOCK) * layer.width + kvStart;
+    const weight = scores[t];
+    for (let i = 0; i < headWidth; i++) out[start + i] = f32(out[start + i] + f32(weight * values[at + i]));
+  }
+}

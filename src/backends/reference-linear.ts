@@ -1,0 +1,163 @@
+/** Weights of any type times rows of activations, as the reference does it: one output after the other. */
+
+import { DENSE_BYTES } from "../dense.js";
+import { IsqError } from "../errors.js";
+import { floatFromHalf, readU16 } from "../numerics.js";
+import { blockCodec } from "../quants/codecs.js";
+import { checkTensor, dequantize } from "../quants/index.js";
+import { type IsqType, TYPES } from "../quants/table.js";
+import { elementCount, rowElements } from "../quants/tensor.js";
+import type { DenseTensor, Tensor } from "./backend.js";
+import { dot } from "./reference-kernels.js";
+
+const f32 = Math.fround;
+
+/** Decoded rows of a weight: `seek(r)` says where row r starts in `values`, until the next seek. */
+export interface RowReader {
+  readonly values: Float32Array;
+  seek(row: number): number;
+}
+
+/** A matrix of activations or results, rows × width. */
+export interface Matrix {
+  readonly values: Float32Array;
+  readonly width: number;
+}
+
+export function isDense(tensor: Tensor): tensor is DenseTensor {
+  return tensor.type === "F32" || tensor.type === "F16" || tensor.type === "BF16";
+}
+
+/** The type whose integer dot multiplies this weight, or null when it is decoded to binary32. */
+export function dotPartner(tensor: Tensor): IsqType | null {
+  return isDense(tensor) ? null : TYPES[tensor.type].dotPartner;
+}
+
+/** Throws `data/length` unless the tensor's parts have the sizes its shape asks for. */
+export function checkParts(tensor: Tensor): void {
+  if (!isDense(tensor)) return checkTensor(tensor);
+  const wanted = elementCount(tensor.shape) * DENSE_BYTES[tensor.type];
+  if (tensor.data.byteLength === wanted) return;
+  throw new IsqError(
+    "data/length",
+    `${tensor.type} [${tensor.shape.join(", ")}] needs ${wanted} bytes, not ${tensor.data.byteLength}`,
+    { field: "data", value: tensor.data.byteLength, limit: wanted },
+  );
+}
+
+/** Opens a weight for reading rows in binary32. Only one row is decoded at a time, except for HQQ and FP8. */
+export function openRows(tensor: Tensor): RowReader {
+  const columns = rowElements(tensor.shape);
+  if (!isDense(tensor)) {
+    const { family, blockBytes, blockElements } = TYPES[tensor.type];
+    if (family !== "block") return wholeRows(dequantize(tensor), columns);
+    const codec = blockCodec(tensor.type);
+    const rowBytes = (columns / blockElements) * blockBytes;
+    return decodingRows(columns, (row, out) =>
+      codec.decodeRow(tensor.data.subarray(row * rowBytes, (row + 1) * rowBytes), out),
+    );
+  }
+  const { data, type } = tensor;
+  if (type === "F32") return wholeRows(viewFloats(data), columns);
+  return type === "BF16" ? bfloatRows(data, columns) : halfRows(data, columns);
+}
+
+function wholeRows(values: Float32Array, columns: number): RowReader {
+  return { values, seek: (row) => row * columns };
+}
+
+function decodingRows(columns: number, decode: (row: number, out: Float32Array) => void): RowReader {
+  const values = new Float32Array(columns);
+  const seek = (row: number) => {
+    decode(row, values);
+    return 0;
+  };
+  return { values, seek };
+}
+
+function bfloatRows(data: Uint8Array, columns: number): RowReader {
+  return decodingRows(columns, (row, out) => {
+    const bits = new Uint32Array(out.buffer);
+    const start = 2 * row * columns;
+    for (let i = 0; i < columns; i++) {
+      bits[i] = (data[start + 2 * i] << 16) | (data[start + 2 * i + 1] << 24);
+    }
+  });
+}
+
+function halfRows(data: Uint8Array, columns: number): RowReader {
+  return decodingRows(columns, (row, out) => {
+    for (let i = 0; i < columns; i++) out[i] = floatFromHalf(readU16(data, 2 * (row * columns + i)));
+  });
+}
+
+/** The same bytes as binary32, copied only when they are not aligned. */
+function viewFloats(data: Uint8Array): Float32Array {
+  const aligned = data.byteOffset % 4 === 0 ? data : data.slice();
+  return new Float32Array(aligned.buffer, aligned.byteOffset, data.byteLength / 4);
+}
+
+/** Quantizes activation rows `first` to `last` to `partner` by the reference rule, into `prepared` at the same index. */
+export function prepareRows(
+  partner: IsqType,
+  x: Matrix,
+  prepared: Uint8Array[],
+  first: number,
+  last: number,
+): void {
+  const codec = blockCodec(partner);
+  const { blockBytes, blockElements } = TYPES[partner];
+  const rowBytes = (x.width / blockElements) * blockBytes;
+  for (let row = first; row < last; row++) {
+    const bytes = new Uint8Array(rowBytes);
+    codec.encodeRow("ggml", x.values.subarray(row * x.width, (row + 1) * x.width), undefined, bytes);
+    prepared[row] = bytes;
+  }
+}
+
+/** out[r][o] = integer dot of weight row o with prepared row r, for outputs `first` to `last`. */
+export function multiplyBlocks(
+  weight: Tensor,
+  prepared: readonly Uint8Array[],
+  rows: number,
+  out: Matrix,
+  first: number,
+  last: number,
+): void {
+  const type = weight.type as IsqType;
+  const codec = blockCodec(type);
+  const { blockBytes, blockElements } = TYPES[type];
+  const rowBytes = (rowElements(weight.shape) / blockElements) * blockBytes;
+  for (let o = first; o < last; o++) {
+    const bytes = weight.data.subarray(o * rowBytes, (o + 1) * rowBytes);
+    for (let r = 0; r < rows; r++) out.values[r * out.width + o] = codec.dotRow(bytes, prepared[r], "ggml");
+  }
+}
+
+/** out[r][o] = eight-lane dot of decoded weight row o with row r of x, for outputs `first` to `last`. */
+export function multiplyDecoded(
+  weight: Tensor,
+  x: Matrix,
+  rows: number,
+  out: Matrix,
+  first: number,
+  last: number,
+): void {
+  const reader = openRows(weight);
+  const w = reader.values;
+  const columns = x.width;
+  const { values, width } = out;
+  for (let o = first; o < last; o++) {
+    const start = reader.seek(o);
+    for (let r = 0; r < rows; r++) values[r * width + o] = dot(w, start, x.values, r * columns, columns);
+  }
+}
+
+/** Adds bias[o] to outputs `first` to `last` of every row. */
+export function addBias(bias: Float32Array, rows: number, out: Matrix, first: number, last: number): void {
+  for (let r = 0; r < rows; r++) {
+    for (let o = first; o < last; o++) {
+      out.values[r * out.width + o] = f32(out.values[r * out.width + o] + bias[o]);
+    }
+  }
+}

@@ -1,0 +1,205 @@
+/** A program with its weights, slots and cache in plain arrays, and the kernels that run on them. */
+
+import { IsqError } from "../errors.js";
+import { rowElements } from "../quants/tensor.js";
+import { type Angles, createAngles, growAngles, MOST_POSITIONS } from "./angles.js";
+import type { Session, SessionOptions, Tensor } from "./backend.js";
+import { checkBatch, type Kernels, rowsOf, walk } from "./interpreter.js";
+import { type Batch, CACHE_BLOCK, type Program, type Slot, type WeightIndex } from "./program.js";
+import { attendHead, type CacheLayer, storeRow } from "./reference-attention.js";
+import { addRange, gateSilu, normRun, rotateHead } from "./reference-kernels.js";
+import {
+  addBias,
+  checkParts,
+  dotPartner,
+  type Matrix,
+  multiplyBlocks,
+  multiplyDecoded,
+  openRows,
+  prepareRows,
+} from "./reference-linear.js";
+
+const f32 = Math.fround;
+
+/** Everything a step reads and writes. */
+interface State {
+  readonly program: Program;
+  readonly weights: (Tensor | undefined)[];
+  /** Norms and biases, decoded when they are placed. */
+  readonly vectors: (Float32Array | undefined)[];
+  readonly slots: Float32Array[];
+  readonly angles: readonly Angles[];
+  readonly cache: readonly CacheLayer[];
+  /** Quantized activation rows of the linear that runs. */
+  readonly prepared: Uint8Array[];
+  batch: Batch;
+}
+
+const NO_ROWS = new Int32Array(0);
+const NO_BATCH: Batch = {
+  tokens: NO_ROWS,
+  positions: NO_ROWS,
+  sequences: NO_ROWS,
+  blockTables: [],
+  outputs: NO_ROWS,
+};
+
+/** Opens a session. Cache blocks and rope angles are made when first used, so room that is not used costs nothing. */
+export function openSession(program: Program, { cachePositions }: SessionOptions): Session {
+  if (!Number.isSafeInteger(cachePositions) || cachePositions < 1 || cachePositions > MOST_POSITIONS) {
+    throw new IsqError("option/invalid", `cachePositions must be from 1 to ${MOST_POSITIONS}, not ${cachePositions}`, {
+      field: "cachePositions",
+      value: cachePositions,
+      limit: MOST_POSITIONS,
+    });
+  }
+  const state: State = {
+    program,
+    weights: new Array(program.weights.length).fill(undefined),
+    vectors: new Array(program.weights.length).fill(undefined),
+    slots: program.slots.map(() => new Float32Array(0)),
+    angles: program.ropes.map(createAngles),
+    cache: Array.from({ length: program.cacheLayers }, () => ({ width: program.cacheWidth, keys: [], values: [] })),
+    prepared: [],
+    batch: NO_BATCH,
+  };
+  const kernels = createKernels(state);
+  const blocks = Math.ceil(cachePositions / CACHE_BLOCK);
+  let open = true;
+  const checkOpen = () => {
+    if (!open) throw new IsqError("backend/disposed", "the session was disposed");
+  };
+  return {
+    place(weight, tensor) {
+      checkOpen();
+      placeWeight(state, weight, tensor);
+    },
+    run(batch) {
+      checkOpen();
+      checkWeights(state);
+      checkBatch(program, batch, blocks);
+      makeRoom(state, batch);
+      walk(program, batch, kernels);
+      return state.slots[program.logits].slice(0, batch.outputs.length * program.vocabulary);
+    },
+    dispose() {
+      open = false;
+      for (const list of [state.weights, state.vectors, state.slots, state.prepared]) list.length = 0;
+      for (const layer of state.cache) layer.keys.length = layer.values.length = 0;
+    },
+  };
+}
+
+function placeWeight(state: State, index: WeightIndex, tensor: Tensor): void {
+  const spec = state.program.weights[index];
+  if (spec === undefined) {
+    throw new IsqError("tensor/missing", `the program has no weight ${index}`, {
+      field: "weight",
+      value: index,
+      limit: state.program.weights.length - 1,
+    });
+  }
+  if (tensor.shape.length !== spec.shape.length || tensor.shape.some((size, i) => size !== spec.shape[i])) {
+    throw new IsqError(
+      "tensor/shape",
+      `${spec.name} is [${tensor.shape.join(", ")}] and must be [${spec.shape.join(", ")}]`,
+      { tensor: spec.name, field: "shape", value: tensor.shape, limit: spec.shape },
+    );
+  }
+  checkParts(tensor);
+  state.weights[index] = tensor;
+  if (spec.role === "norm" || spec.role === "bias") state.vectors[index] = openVector(tensor);
+}
+
+/** A one-row tensor, decoded. */
+function openVector(tensor: Tensor): Float32Array {
+  const reader = openRows(tensor);
+  const start = reader.seek(0);
+  return reader.values.slice(start, start + rowElements(tensor.shape));
+}
+
+function checkWeights({ program, weights }: State): void {
+  for (let i = 0; i < program.weights.length; i++) {
+    if (weights[i] !== undefined) continue;
+    const { name, shape } = program.weights[i];
+    throw new IsqError("tensor/missing", `${name} [${shape.join(", ")}] was not placed`, { tensor: name });
+  }
+}
+
+/** Grows slots and angles to what the batch needs. */
+function makeRoom(state: State, batch: Batch): void {
+  const { program, slots } = state;
+  state.batch = batch;
+  for (let slot = 0; slot < slots.length; slot++) {
+    const elements = rowsOf(program, batch, slot) * program.slots[slot].width;
+    if (slots[slot].length < elements) slots[slot] = new Float32Array(elements);
+  }
+  const highest = batch.positions.reduce((most, position) => Math.max(most, position), 0);
+  for (const angles of state.angles) growAngles(angles, highest + 1);
+}
+
+function createKernels(state: State): Kernels {
+  const { program, slots, weights, vectors, prepared } = state;
+  const matrix = (slot: Slot): Matrix => ({ values: slots[slot], width: program.slots[slot].width });
+  return {
+    embed(op, first, last) {
+      const reader = openRows(weights[op.weight]!);
+      const { values, width } = matrix(op.out);
+      const scale = f32(op.scale ?? 1);
+      for (let row = first; row < last; row++) {
+        const start = reader.seek(state.batch.tokens[row]);
+        for (let i = 0; i < width; i++) values[row * width + i] = f32(reader.values[start + i] * scale);
+      }
+    },
+    rmsNorm(op, first, last) {
+      const epsilon = f32(op.epsilon);
+      for (let run = first; run < last; run++) {
+        normRun(slots[op.x], vectors[op.weight]!, slots[op.out], run * op.width, op.width, epsilon);
+      }
+    },
+    prepare(op, first, last) {
+      const partner = dotPartner(weights[op.weight]!);
+      if (partner !== null) prepareRows(partner, matrix(op.x), prepared, first, last);
+    },
+    linear(op, first, last) {
+      const weight = weights[op.weight]!;
+      const rows = rowsOf(program, state.batch, op.x);
+      const out = matrix(op.out);
+      if (dotPartner(weight) === null) multiplyDecoded(weight, matrix(op.x), rows, out, first, last);
+      else multiplyBlocks(weight, prepared, rows, out, first, last);
+      if (op.bias !== undefined) addBias(vectors[op.bias]!, rows, out, first, last);
+    },
+    rope(op, first, last) {
+      const { values, width } = matrix(op.x);
+      const heads = width / op.headWidth;
+      const { cosines, sines, table } = state.angles[op.table];
+      const pairs = table.rotaryWidth / 2;
+      for (let unit = first; unit < last; unit++) {
+        const angle = state.batch.positions[Math.floor(unit / heads)] * pairs;
+        rotateHead(values, unit * op.headWidth, pairs, cosines, sines, angle);
+      }
+    },
+    store(op, first, last) {
+      for (let row = first; row < last; row++) {
+        storeRow(state.cache[op.layer], state.batch, row, slots[op.k], slots[op.v]);
+      }
+    },
+    attend(op, first, last) {
+      const layer = state.cache[op.layer];
+      for (let unit = first; unit < last; unit++) attendHead(op, layer, state.batch, unit, slots[op.q], slots[op.out]);
+    },
+    gate(op, first, last) {
+      gateSilu(slots[op.gate], slots[op.up], slots[op.out], first, last);
+    },
+    add(op, first, last) {
+      addRange(slots[op.a], slots[op.b], slots[op.out], first, last);
+    },
+    select(op, first, last) {
+      const { values, width } = matrix(op.x);
+      for (let i = first; i < last; i++) {
+        const start = state.batch.outputs[i] * width;
+        slots[op.out].set(values.subarray(start, start + width), i * width);
+      }
+    },
+  };
+}
