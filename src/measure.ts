@@ -61,7 +61,10 @@ export function chunkTokens(
     if (chunk.length >= 2) chunks.push(chunk);
   }
   if (chunks.length === 0) {
-    throw new IsqError("prompt/empty", "the text has no token to predict", { field: "text", value: ids.length });
+    throw new IsqError("prompt/empty", "the text has no token to predict", {
+      field: "text",
+      value: ids.length,
+    });
   }
   return chunks;
 }
@@ -76,7 +79,11 @@ export function logSumExp(logits: Float32Array, start: number, count: number): n
 }
 
 /** Negative log likelihood, in nats, of each token of `chunk` after the first, under the logits of the ones before it. */
-export function tokenLosses(logits: Float32Array, chunk: readonly number[], vocabulary: number): Float64Array {
+export function tokenLosses(
+  logits: Float32Array,
+  chunk: readonly number[],
+  vocabulary: number,
+): Float64Array {
   const losses = new Float64Array(chunk.length - 1);
   for (let t = 0; t < losses.length; t++) {
     const row = t * vocabulary;

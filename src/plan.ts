@@ -127,7 +127,10 @@ export function chooseAlgorithm(type: IsqType, choice: AlgorithmChoice = "defaul
  * The type a tensor of this shape can take, following the fallback chain of mistral.rs: K types fall back to a type with
  * blocks of 32; what fits neither is skipped (null).
  */
-export function substituteType(type: IsqType, shape: readonly number[]): { type: IsqType | null; reason: string | null } {
+export function substituteType(
+  type: IsqType,
+  shape: readonly number[],
+): { type: IsqType | null; reason: string | null } {
   if (fits(type, shape)) return { type, reason: null };
   const { family, blockElements, fallback } = TYPES[type];
   const measure =
@@ -177,7 +180,9 @@ function planWeight(
   const algorithm = chooseAlgorithm(type, request.algorithm);
   const importance = planImportance(request, weight, type, algorithm);
   if (importance.reason !== null) refuseIfStrict(request, weight.name, importance.reason);
-  const reasons = [tiedReason(weight, source), substitute.reason, importance.reason].filter((r) => r !== null);
+  const reasons = [tiedReason(weight, source), substitute.reason, importance.reason].filter(
+    (r) => r !== null,
+  );
   return {
     ...base,
     requested,

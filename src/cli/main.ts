@@ -1,0 +1,34 @@
+#!/usr/bin/env node
+/** The `isq` command: finds the sub-command, runs it, and turns errors into one clear sentence and an exit code. */
+
+import { Command, CommanderError } from "commander";
+import { isIsqError } from "../errors.js";
+import { addPerplexityCommand } from "./perplexity.js";
+import { addPlanCommand } from "./plan.js";
+import { addRunCommand } from "./run.js";
+
+/** Exit codes: 0 done, 1 failed while working, 2 bad input, 130 interrupted. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const program = new Command("isq")
+    .description("In-situ quantization of transformer weights: load, quantize, run, measure.")
+    .showHelpAfterError("(add --help for the choices)")
+    .exitOverride();
+  addRunCommand(program);
+  addPlanCommand(program);
+  addPerplexityCommand(program);
+  try {
+    await program.parseAsync(argv, { from: "user" });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has said it already
+    if (isIsqError(error, "aborted")) return 130;
+    if (isIsqError(error)) {
+      process.stderr.write(`isq: ${error.message}\n`);
+      return 2;
+    }
+    process.stderr.write(`isq: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return 1;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

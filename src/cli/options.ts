@@ -1,0 +1,98 @@
+/** Options that several sub-commands share, defined once: parser, help and documentation read them here. */
+
+import { readFile } from "node:fs/promises";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { IsqError, isIsqError } from "../errors.js";
+import { ARCHITECTURE_NAMES } from "../model/architectures/index.js";
+import { ALGORITHM_CHOICES, type AlgorithmChoice } from "../plan.js";
+import { TYPE_NAMES } from "../quants/table.js";
+import { parseType } from "../quants/tensor.js";
+import { TextModelBuilder } from "../run.js";
+
+/** What the quantization options parse to. */
+export interface QuantizationOptions {
+  readonly isq?: string;
+  readonly algorithm: AlgorithmChoice;
+  readonly strict?: boolean;
+}
+
+/** What the `plain` model form parses to. */
+export interface PlainOptions {
+  readonly modelId: string;
+  readonly arch?: string;
+}
+
+/** Adds `--isq`, `--algorithm` and `--strict`. */
+export function addQuantizationOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--isq <type>", `quantize in situ to one of ${TYPE_NAMES.join(" ")}`).argParser((value) => {
+        try {
+          return parseType(value);
+        } catch (error) {
+          if (isIsqError(error)) throw new InvalidArgumentError(error.message);
+          throw error;
+        }
+      }),
+    )
+    .addOption(
+      new Option("--algorithm <name>", "encoder lineage").choices([...ALGORITHM_CHOICES]).default("default"),
+    )
+    .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
+}
+
+/**
+ * Adds the model form `plain -m DIR [-a ARCH]` under a command and runs `action` with a builder for the chosen model and
+ * all options of both levels.
+ */
+export function addModelForms<Own extends object>(
+  command: Command,
+  action: (builder: TextModelBuilder, options: Own & QuantizationOptions & PlainOptions) => Promise<void>,
+): void {
+  command
+    .command("plain")
+    .description("a folder with config.json, tokenizer.json and safetensors files")
+    .requiredOption("-m, --model-id <dir>", "the model's folder")
+    .option(
+      "-a, --arch <name>",
+      `architecture (config.json says when left out): ${ARCHITECTURE_NAMES.join(" ")}`,
+    )
+    .action(async (_own, plain: Command) => {
+      const options = plain.optsWithGlobals() as Own & QuantizationOptions & PlainOptions;
+      await action(createBuilder(options), options);
+    });
+}
+
+function createBuilder(options: QuantizationOptions & PlainOptions): TextModelBuilder {
+  const builder = new TextModelBuilder(options.modelId).withAlgorithm(options.algorithm);
+  if (options.isq !== undefined) builder.withIsq(options.isq);
+  if (options.arch !== undefined) builder.withArchitecture(options.arch);
+  if (options.strict) builder.withStrict();
+  return builder;
+}
+
+/** Parses a whole number of at least `least`. */
+export function parseCount(least: number): (value: string) => number {
+  return (value) => {
+    const count = Number(value);
+    if (/^\d+$/.test(value) && Number.isSafeInteger(count) && count >= least) return count;
+    throw new InvalidArgumentError(`it must be a whole number from ${least}.`);
+  };
+}
+
+/** Parses a finite number of at least 0. */
+export function parseNumber(value: string): number {
+  const number = Number(value);
+  if (value.trim() !== "" && Number.isFinite(number) && number >= 0) return number;
+  throw new InvalidArgumentError("it must be a number from 0.");
+}
+
+/** Reads a UTF-8 text file. Throws `source/open` naming the file and the reason. */
+export async function readTextFile(path: string): Promise<string> {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
+  } catch (cause) {
+    const reason = cause instanceof TypeError ? "it is not UTF-8 text" : (cause as Error).message;
+    throw new IsqError("source/open", `cannot read ${path}: ${reason}`, { file: path }, { cause });
+  }
+}

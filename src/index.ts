@@ -1,0 +1,29 @@
+/**
+ * isq: in-situ quantization for JavaScript runtimes. This file only re-exports; the list is frozen by a test. Importing
+ * it loads no module of any runtime: files, threads and GPUs are reached when they are asked for.
+ */
+
+export type { Backend, BackendName, DenseTensor, DenseType, Session, Tensor } from "./backends/backend.js";
+export { reference } from "./backends/reference.js";
+export type { ErrorDetails, ErrorTag } from "./errors.js";
+export { ERROR_TAGS, IsqError, isIsqError } from "./errors.js";
+export type { Checkpoint, Directory } from "./files/checkpoint.js";
+export type { ByteSource } from "./files/source.js";
+export { fromBlob, fromBytes } from "./files/source.js";
+export { type OpenedModel, openModel } from "./load.js";
+export type { ChunkOptions, ChunkResult, Measurable, PerplexityResult, TensorError } from "./measure.js";
+export { chunkTokens, klDivergence, measurePerplexity, tensorError, tokenLosses } from "./measure.js";
+export { ARCHITECTURE_NAMES } from "./model/architectures/index.js";
+export type { AlgorithmChoice, Plan, PlanRequest, PlanRow, PlanTotals } from "./plan.js";
+export { ALGORITHM_CHOICES, plan } from "./plan.js";
+export type { QuantizeProgress, QuantizeReport, TensorReport } from "./quantize.js";
+export { quantizeModel } from "./quantize.js";
+export type { Algorithm, IsqType, QuantizedTensor, QuantizeOptions } from "./quants/index.js";
+export { bitsPerWeight, dequantize, parseType, quantize, TYPE_NAMES, TYPES } from "./quants/index.js";
+export type { CostReport, CostRow } from "./report/html.js";
+export { COST_COLUMNS, renderCostPage } from "./report/html.js";
+export { formatPlan } from "./report/plan-text.js";
+export { formatTable } from "./report/text.js";
+export type { Generated, GenerateRequest, Piece, Prompt, WorkOptions } from "./run.js";
+export { TextModel, TextModelBuilder } from "./run.js";
+export type { TopologyRule } from "./topology.js";

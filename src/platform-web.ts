@@ -1,0 +1,16 @@
+/** `#platform` where there are no files: paths are refused, with what to pass instead. */
+
+import { IsqError } from "./errors.js";
+import type { Directory } from "./files/checkpoint.js";
+
+export function openDirectory(path: string): Promise<Directory> {
+  return Promise.reject(
+    new IsqError(
+      "backend/unavailable",
+      `this runtime has no file system to open ${path}; pass a Directory of Blobs`,
+      {
+        file: path,
+      },
+    ),
+  );
+}

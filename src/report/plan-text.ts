@@ -1,0 +1,37 @@
+/** A plan as a table for the terminal. */
+
+import type { Plan } from "../plan.js";
+import { formatTable } from "./text.js";
+
+export function formatPlan(plan: Plan): string {
+  const { totals } = plan;
+  const rows = plan.rows.map((row) => [
+    row.tensor,
+    `[${row.shape.join(", ")}]`,
+    row.source.type,
+    row.type,
+    row.algorithm ?? "-",
+    row.importance === "none" ? "-" : row.importance,
+    row.bitsPerWeight.toFixed(3),
+    String(row.byteLength),
+    row.reason ?? "",
+  ]);
+  const head = [
+    "tensor",
+    "shape",
+    "source",
+    "type",
+    "algorithm",
+    "importance",
+    "bits/weight",
+    "bytes",
+    "why",
+  ];
+  const unused = plan.unusedRules.map((index) => `topology rule ${index + 1} decides for no tensor\n`);
+  return (
+    `${formatTable(head, rows, new Set([6, 7]))}\n` +
+    `${totals.quantizedTensors} of ${totals.tensors} tensors quantized; ${totals.sourceByteLength} → ${totals.byteLength} bytes; ` +
+    `${totals.bitsPerWeight.toFixed(3)} bits per weight; at most ${totals.peakByteLength} bytes at once\n` +
+    `${unused.join("")}plan ${plan.hash}\n`
+  );
+}

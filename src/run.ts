@@ -1,0 +1,307 @@
+/** Running: a model opened, quantized, placed, and ready for text. The builder is the front door of the library. */
+
+import type { Backend } from "./backends/backend.js";
+import { CACHE_BLOCK } from "./backends/program.js";
+import { reference } from "./backends/reference.js";
+import { IsqError } from "./errors.js";
+import type { Directory } from "./files/checkpoint.js";
+import { type OpenedModel, openModel } from "./load.js";
+import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
+import { type ChatMessage, renderChat } from "./model/chat.js";
+import { LanguageModel } from "./model/language-model.js";
+import { createSampler, type SamplerOptions } from "./model/sampler.js";
+import { openTokenizer, type Tokenizer } from "./model/tokenizer.js";
+import { placeModel, replaceModel } from "./place.js";
+import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
+import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
+import type { IsqType } from "./quants/table.js";
+import { parseType } from "./quants/tensor.js";
+import type { TopologyRule } from "./topology.js";
+
+/** A prompt as text, as a conversation for the chat template, or as token ids. */
+export type Prompt =
+  | { readonly prompt: string }
+  | { readonly messages: readonly ChatMessage[] }
+  | { readonly tokens: readonly number[] };
+
+export type GenerateRequest = Prompt &
+  SamplerOptions & {
+    /** Most tokens to add; 256 when absent. */
+    readonly maxTokens?: number;
+    readonly signal?: AbortSignal;
+  };
+
+/** One token and the text it completed; the text may be empty while a character is unfinished. */
+export interface Piece {
+  readonly token: number;
+  readonly text: string;
+}
+
+export interface Generated {
+  readonly text: string;
+  readonly tokens: readonly number[];
+}
+
+/** Options of loading and of re-ISQ. */
+export type WorkOptions = Omit<QuantizeModelOptions, "importance">;
+
+/** Collects how a model is to be loaded; `build` does it. Every `with…` method returns the builder. */
+export class TextModelBuilder {
+  readonly #model: string | Directory;
+  #request: PlanRequest = { type: null };
+  #architecture: string | undefined;
+  #backend: Backend | undefined;
+  #log: ((line: string) => void) | undefined;
+  #contextLength: number | undefined;
+
+  /** @param model A folder's path (Node, Deno, Bun) or a {@link Directory} of files (anywhere). */
+  constructor(model: string | Directory) {
+    this.#model = model;
+  }
+
+  /** Quantize every tensor ISQ may touch to this type (any case, `q4_k` or `Q4K`). Throws `type/unknown`. */
+  withIsq(type: string): this {
+    return this.#with({ type: parseType(type) });
+  }
+
+  /** `default` (each type's first algorithm) or `mistralrs`. Throws `option/invalid`. */
+  withAlgorithm(algorithm: AlgorithmChoice): this {
+    if (!ALGORITHM_CHOICES.includes(algorithm)) {
+      const message = `algorithm must be ${ALGORITHM_CHOICES.join(" or ")}, not ${JSON.stringify(algorithm)}`;
+      throw new IsqError("option/invalid", message, {
+        field: "algorithm",
+        value: algorithm,
+        limit: ALGORITHM_CHOICES,
+      });
+    }
+    return this.#with({ algorithm });
+  }
+
+  /** Rules for single tensors and layers; see topology.ts for their precedence. */
+  withTopology(topology: readonly TopologyRule[]): this {
+    return this.#with({ topology });
+  }
+
+  /** Importance by weight name, one value per input column. */
+  withImportance(importance: ReadonlyMap<string, Float32Array>): this {
+    return this.#with({ importance });
+  }
+
+  /** Refuse fallback types, skipped tensors and dropped importance instead of reporting them. */
+  withStrict(): this {
+    return this.#with({ strict: true });
+  }
+
+  /** The architecture's name; without it config.json says. */
+  withArchitecture(name: string): this {
+    this.#architecture = name;
+    return this;
+  }
+
+  /** Where the model runs; the reference when absent. */
+  withBackend(backend: Backend): this {
+    this.#backend = backend;
+    return this;
+  }
+
+  /** Report loading, one line per step, to `log` (the console's error stream when absent). */
+  withLogging(log: (line: string) => void = (line) => console.error(line)): this {
+    this.#log = log;
+    return this;
+  }
+
+  /** Positions of cache to make room for, over all running texts; the model's context when absent. */
+  withContextLength(positions: number): this {
+    if (!Number.isSafeInteger(positions) || positions < 1) {
+      const message = `contextLength must be a positive integer, not ${positions}`;
+      throw new IsqError("option/invalid", message, { field: "contextLength", value: positions, limit: 1 });
+    }
+    this.#contextLength = positions;
+    return this;
+  }
+
+  /** Not available yet: throws `option/unsupported`, so that nobody believes to have it. */
+  withPagedAttention(): this {
+    throw new IsqError(
+      "option/unsupported",
+      "paged attention is not available yet; leave withPagedAttention() out",
+      {
+        field: "pagedAttention",
+      },
+    );
+  }
+
+  /** The plan alone: reads the config and the headers, no weight. Throws as {@link build} does up to there. */
+  async plan(): Promise<Plan> {
+    const opened = await this.#open();
+    return plan(opened.program, opened.sourceOf, this.#request);
+  }
+
+  /**
+   * Opens, quantizes and places the model. Throws the tagged error of whatever is wrong with files or options, before
+   * any weight is read where that can be known.
+   */
+  async build(options: WorkOptions = {}): Promise<TextModel> {
+    const opened = await this.#open();
+    const decided = plan(opened.program, opened.sourceOf, this.#request);
+    const tokenizer = await openTokenizer(opened.directory, opened.config);
+    const backend = this.#backend ?? reference();
+    const { contextLength } = opened.program;
+    const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
+    const session = await backend.open(opened.program, { cachePositions });
+    this.#log?.(describePlan(decided, backend.name));
+    try {
+      const work = this.#workOptions(options);
+      const report = await placeModel(decided, opened.checkpoint, backend, session, work);
+      this.#log?.(describeReport(report));
+      const language = new LanguageModel(opened.program, session, { cachePositions });
+      return new TextModel({ opened, tokenizer, backend, language, report, request: this.#request });
+    } catch (error) {
+      await session.dispose();
+      throw error;
+    }
+  }
+
+  async #open(): Promise<OpenedModel> {
+    const directory = typeof this.#model === "string" ? await openFolder(this.#model) : this.#model;
+    return openModel(directory, this.#architecture);
+  }
+
+  #workOptions(options: WorkOptions): QuantizeModelOptions {
+    const { importance } = this.#request;
+    return { ...options, ...(importance && { importance }) };
+  }
+
+  #with(part: Partial<PlanRequest>): this {
+    this.#request = { ...this.#request, ...part };
+    return this;
+  }
+}
+
+interface TextModelParts {
+  readonly opened: OpenedModel;
+  readonly tokenizer: Tokenizer;
+  readonly backend: Backend;
+  readonly language: LanguageModel;
+  readonly report: QuantizeReport;
+  readonly request: PlanRequest;
+}
+
+/** A loaded model. Calls may overlap: steps take turns. */
+export class TextModel {
+  readonly tokenizer: Tokenizer;
+  readonly backendName: string;
+  readonly contextLength: number;
+  readonly vocabulary: number;
+  readonly #parts: TextModelParts;
+  #plan: Plan;
+  #report: QuantizeReport;
+
+  /** @internal Use {@link TextModelBuilder}. */
+  constructor(parts: TextModelParts) {
+    this.#parts = parts;
+    this.tokenizer = parts.tokenizer;
+    this.backendName = parts.backend.name;
+    this.contextLength = parts.language.contextLength;
+    this.vocabulary = parts.opened.program.vocabulary;
+    this.#plan = parts.report.plan;
+    this.#report = parts.report;
+  }
+
+  /** The plan that is in force. */
+  get plan(): Plan {
+    return this.#plan;
+  }
+
+  /** What the last quantization did. */
+  get report(): QuantizeReport {
+    return this.#report;
+  }
+
+  /** Logits after every token, binary32 [tokens × vocabulary]. Throws `prompt/*`, `aborted`. */
+  logits(tokens: ArrayLike<number>, options: { signal?: AbortSignal } = {}): Promise<Float32Array> {
+    return this.#parts.language.logits(tokens, options);
+  }
+
+  /** Generates piece by piece. Greedy unless a temperature is given; the same seed gives the same text. */
+  async *stream(request: GenerateRequest): AsyncGenerator<Piece, void, undefined> {
+    const { maxTokens = 256, signal } = request;
+    const { language, opened } = this.#parts;
+    const decoder = this.tokenizer.createDecoder();
+    const tokens = language.stream(this.#promptTokens(request), {
+      maxTokens,
+      endTokens: opened.config.endTokens,
+      sampler: createSampler(request),
+      ...(signal && { signal }),
+    });
+    for await (const token of tokens) yield { token, text: decoder.push(token) };
+    const rest = decoder.flush();
+    if (rest !== "") yield { token: -1, text: rest };
+  }
+
+  /** All of {@link stream}. */
+  async generate(request: GenerateRequest): Promise<Generated> {
+    const tokens: number[] = [];
+    let text = "";
+    for await (const piece of this.stream(request)) {
+      if (piece.token >= 0) tokens.push(piece.token);
+      text += piece.text;
+    }
+    return { text, tokens };
+  }
+
+  /** Perplexity of a text, cut into chunks with the BOS in front of each. Throws `prompt/empty`, `aborted`. */
+  perplexity(text: string, options: ChunkOptions = {}): Promise<PerplexityResult> {
+    return measurePerplexity(this, this.chunks(text, options), options);
+  }
+
+  /** The chunks that {@link perplexity} measures. */
+  chunks(text: string, options: ChunkOptions = {}): number[][] {
+    const ids = this.tokenizer.encode(text, { addSpecialTokens: false });
+    return chunkTokens(ids, this.tokenizer.beginToken, options);
+  }
+
+  /**
+   * Quantizes again, from the source files, to another type; topology rules stay in force. Tensors are swapped one by
+   * one between steps, so running texts go on. Resolves when done, with the report of what changed.
+   */
+  async reIsq(type: string, options: WorkOptions = {}): Promise<QuantizeReport> {
+    const { opened, backend, language, request } = this.#parts;
+    const next = plan(opened.program, opened.sourceOf, { ...request, type: parseType(type) as IsqType });
+    const work = { ...options, ...(request.importance && { importance: request.importance }) };
+    const report = await replaceModel(this.#plan, next, opened.checkpoint, backend, language, work);
+    this.#plan = next;
+    this.#report = report;
+    return report;
+  }
+
+  /** Frees the model's memory once the running step is done. The backend stays usable. */
+  async dispose(): Promise<void> {
+    await this.#parts.language.dispose();
+    await this.#parts.opened.checkpoint.close();
+  }
+
+  #promptTokens(prompt: Prompt): readonly number[] {
+    if ("tokens" in prompt) return prompt.tokens;
+    if ("prompt" in prompt) return this.tokenizer.encode(prompt.prompt, { addSpecialTokens: true });
+    return this.tokenizer.encode(renderChat(this.tokenizer, prompt.messages), { addSpecialTokens: false });
+  }
+}
+
+/** A folder by path, where the runtime has files. */
+async function openFolder(path: string): Promise<Directory> {
+  const { openDirectory } = await import("#platform");
+  return openDirectory(path);
+}
+
+function describePlan({ requested, totals }: Plan, backend: string): string {
+  const what =
+    requested === null
+      ? "no quantization"
+      : `${totals.quantizedTensors} of ${totals.tensors} tensors to ${requested}`;
+  return `plan: ${what} on ${backend}, ${totals.sourceByteLength} → ${totals.byteLength} bytes`;
+}
+
+function describeReport({ tensors, seconds }: QuantizeReport): string {
+  return `placed ${tensors.length} tensors in ${seconds.toFixed(2)} s`;
+}
