@@ -7,7 +7,8 @@ export type { Backend, BackendName, DenseTensor, DenseType, Session, Tensor } fr
 export { reference } from "./backends/reference.js";
 export type { ErrorDetails, ErrorTag } from "./errors.js";
 export { ERROR_TAGS, IsqError, isIsqError } from "./errors.js";
-export type { Checkpoint, Directory } from "./files/checkpoint.js";
+export type { Checkpoint } from "./files/checkpoint.js";
+export { type Directory, fromFiles } from "./files/directory.js";
 export type { ByteSource } from "./files/source.js";
 export { fromBlob, fromBytes } from "./files/source.js";
 export { type OpenedModel, openModel } from "./load.js";

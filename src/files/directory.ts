@@ -1,0 +1,26 @@
+/** A folder of files, however the runtime has it. */
+
+import { IsqError } from "../errors.js";
+import { type ByteSource, fromBlob } from "./source.js";
+
+export interface Directory {
+  /** For error messages. */
+  readonly name: string;
+  has(file: string): Promise<boolean>;
+  /** Opens a file by its plain name. Throws `source/open`. */
+  open(file: string): Promise<ByteSource>;
+}
+
+/** A directory over files in memory or dropped by a user, by name. */
+export function fromFiles(files: Iterable<readonly [string, Blob]>, name = "files"): Directory {
+  const byName = new Map(files);
+  return {
+    name,
+    has: async (file) => byName.has(file),
+    async open(file) {
+      const blob = byName.get(file);
+      if (blob) return fromBlob(blob, `${name}/${file}`);
+      throw new IsqError("source/open", `${name} has no ${file}`, { file: `${name}/${file}` });
+    },
+  };
+}
