@@ -4,8 +4,8 @@ import type { DenseType } from "./backends/backend.js";
 import type { Program, WeightSpec } from "./backends/program.js";
 import { DENSE_BYTES } from "./dense.js";
 import { IsqError } from "./errors.js";
-import { type Checkpoint, type Directory, openCheckpoint } from "./files/checkpoint.js";
-import { readAll } from "./files/source.js";
+import { type Checkpoint, openCheckpoint } from "./files/checkpoint.js";
+import { type Directory, readFile } from "./files/directory.js";
 import { LIMITS } from "./limits.js";
 import { compileModel } from "./model/architectures/index.js";
 import { type ModelConfig, parseConfig } from "./model/config.js";
@@ -31,7 +31,12 @@ export async function openModel(directory: Directory, architecture?: string): Pr
   const program = compileModel(config, architecture);
   const checkpoint = await openCheckpoint(directory);
   const sourceOf = (weight: WeightSpec) => findSource(checkpoint, weight);
-  for (const weight of program.weights) sourceOf(weight);
+  try {
+    for (const weight of program.weights) sourceOf(weight);
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
   return { directory, config, program, checkpoint, sourceOf };
 }
 
@@ -44,8 +49,7 @@ export async function readText(
   if (!(await directory.has(file))) {
     throw new IsqError(missing, `${directory.name} has no ${file}`, { file: `${directory.name}/${file}` });
   }
-  const source = await directory.open(file);
-  return new TextDecoder().decode(await readAll(source, LIMITS.jsonBytes));
+  return new TextDecoder().decode(await readFile(directory, file, LIMITS.jsonBytes));
 }
 
 function findSource(checkpoint: Checkpoint, weight: WeightSpec): SourceTensor {

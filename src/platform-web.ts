@@ -1,7 +1,7 @@
 /** `#platform` where there are no files: paths are refused, with what to pass instead. */
 
 import { IsqError } from "./errors.js";
-import type { Directory } from "./files/checkpoint.js";
+import type { Directory } from "./files/directory.js";
 
 export function openDirectory(path: string): Promise<Directory> {
   return Promise.reject(

@@ -1,10 +1,10 @@
 /** Running: a model opened, quantized, placed, and ready for text. The builder is the front door of the library. */
 
-import type { Backend } from "./backends/backend.js";
+import type { Backend, Session } from "./backends/backend.js";
 import { CACHE_BLOCK } from "./backends/program.js";
 import { reference } from "./backends/reference.js";
 import { IsqError } from "./errors.js";
-import type { Directory } from "./files/checkpoint.js";
+import type { Directory } from "./files/directory.js";
 import { type OpenedModel, openModel } from "./load.js";
 import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
 import { type ChatMessage, renderChat } from "./model/chat.js";
@@ -134,7 +134,11 @@ export class TextModelBuilder {
   /** The plan alone: reads the config and the headers, no weight. Throws as {@link build} does up to there. */
   async plan(): Promise<Plan> {
     const opened = await this.#open();
-    return plan(opened.program, opened.sourceOf, this.#request);
+    try {
+      return plan(opened.program, opened.sourceOf, this.#request);
+    } finally {
+      await opened.checkpoint.close();
+    }
   }
 
   /**
@@ -143,21 +147,23 @@ export class TextModelBuilder {
    */
   async build(options: WorkOptions = {}): Promise<TextModel> {
     const opened = await this.#open();
-    const decided = plan(opened.program, opened.sourceOf, this.#request);
-    const tokenizer = await openTokenizer(opened.directory, opened.config);
-    const backend = this.#backend ?? reference();
-    const { contextLength } = opened.program;
-    const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
-    const session = await backend.open(opened.program, { cachePositions });
-    this.#log?.(describePlan(decided, backend.name));
+    let session: Session | undefined;
     try {
+      const decided = plan(opened.program, opened.sourceOf, this.#request);
+      const tokenizer = await openTokenizer(opened.directory, opened.config);
+      const backend = this.#backend ?? reference();
+      const { contextLength } = opened.program;
+      const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
+      session = await backend.open(opened.program, { cachePositions });
+      this.#log?.(describePlan(decided, backend.name));
       const work = this.#workOptions(options);
       const report = await placeModel(decided, opened.checkpoint, backend, session, work);
       this.#log?.(describeReport(report));
       const language = new LanguageModel(opened.program, session, { cachePositions });
       return new TextModel({ opened, tokenizer, backend, language, report, request: this.#request });
     } catch (error) {
-      await session.dispose();
+      await session?.dispose();
+      await opened.checkpoint.close();
       throw error;
     }
   }

@@ -2,12 +2,10 @@
 
 import { IsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
-import type { Directory } from "./directory.js";
+import { type Directory, readFile } from "./directory.js";
 import { type Json, JsonSyntaxError, parseJson } from "./json.js";
 import { openSafetensors, type Safetensors, type SafetensorsEntry } from "./safetensors.js";
-import { type ByteSource, readAll } from "./source.js";
-
-export type { Directory } from "./directory.js";
+import type { ByteSource } from "./source.js";
 
 export interface Checkpoint {
   /** For error messages. */
@@ -102,7 +100,7 @@ function createCheckpoint(
 /** Reads `weight_map`: tensor name to shard file. */
 async function readIndex(directory: Directory): Promise<Map<string, string>> {
   const name = `${directory.name}/${INDEX}`;
-  const bytes = await readAll(await directory.open(INDEX), LIMITS.jsonBytes);
+  const bytes = await readFile(directory, INDEX, LIMITS.jsonBytes);
   let index: Json;
   try {
     index = parseJson(new TextDecoder("utf-8", { fatal: true }).decode(bytes), LIMITS.safetensorsHeaderDepth);

@@ -1,7 +1,7 @@
 /** A folder of files, however the runtime has it. */
 
 import { IsqError } from "../errors.js";
-import { type ByteSource, fromBlob } from "./source.js";
+import { type ByteSource, fromBlob, readAll } from "./source.js";
 
 export interface Directory {
   /** For error messages. */
@@ -9,6 +9,16 @@ export interface Directory {
   has(file: string): Promise<boolean>;
   /** Opens a file by its plain name. Throws `source/open`. */
   open(file: string): Promise<ByteSource>;
+}
+
+/** Reads a whole file of at most `limit` bytes and closes it. Throws `source/*`. */
+export async function readFile(directory: Directory, file: string, limit: number): Promise<Uint8Array> {
+  const source = await directory.open(file);
+  try {
+    return await readAll(source, limit);
+  } finally {
+    await source.close?.();
+  }
 }
 
 /** A directory over files in memory or dropped by a user, by name. */
