@@ -7,14 +7,16 @@
  * Elementary Functions" (1980), and plain Taylor / atanh series; coefficients are the exact rationals.
  */
 
-import { f32, fromBits } from "./numerics.js";
+/** Own copy of numerics' f32: exp32 is the inner loop of attention, and this is resolved where it is used. */
+const f32 = Math.fround;
 
 /** Constants of exp32, exported for its twins. All are exactly representable in binary32. */
 export const EXP32 = {
+  // biome-ignore lint/suspicious/noApproximativeNumericConstant: a literal, like all bits of this file
   log2e: f32(1.4426950408889634),
   /** ln 2 split in two: `ln2High` has few enough bits that k·ln2High is exact for |k| ≤ 2^9. */
   ln2High: 0.693359375,
-  ln2Low: f32(-2.12194440054690583e-4),
+  ln2Low: f32(-0.00021219444005469057),
   /** 1/7!, 1/6!, … 1/2!, highest power first. */
   coefficients: [1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2].map(f32),
   /** Below this the result is 0 (no subnormal results), above `overflow` it is infinity. */
@@ -24,28 +26,39 @@ export const EXP32 = {
   magic: 12582912,
 } as const;
 
+const [C7, C6, C5, C4, C3, C2] = EXP32.coefficients;
+const { log2e, ln2High, ln2Low, underflow, overflow, magic } = EXP32;
+const powers = new Float32Array(2);
+const powerBits = new Int32Array(powers.buffer);
+
 /** e^x in strict binary32, relative error below 2 ulp; results under 2^-126 are 0. */
 export function exp32(x: number): number {
-  if (x !== x) return x;
-  if (x > EXP32.overflow) return Number.POSITIVE_INFINITY;
-  if (x < EXP32.underflow) return 0;
-  const k = f32(f32(f32(x * EXP32.log2e) + EXP32.magic) - EXP32.magic);
-  const r = f32(f32(x - f32(k * EXP32.ln2High)) - f32(k * EXP32.ln2Low));
-  let p: number = EXP32.coefficients[0];
-  for (let i = 1; i < EXP32.coefficients.length; i++) p = f32(f32(p * r) + EXP32.coefficients[i]);
+  if (Number.isNaN(x)) return x;
+  if (x > overflow) return Number.POSITIVE_INFINITY;
+  if (x < underflow) return 0;
+  const k = f32(f32(f32(x * log2e) + magic) - magic);
+  const r = f32(f32(x - f32(k * ln2High)) - f32(k * ln2Low));
+  let p = f32(f32(C7 * r) + C6);
+  p = f32(f32(p * r) + C5);
+  p = f32(f32(p * r) + C4);
+  p = f32(f32(p * r) + C3);
+  p = f32(f32(p * r) + C2);
   const y = f32(f32(f32(p * f32(r * r)) + r) + 1);
   // Two steps, because 2^128 has no bit pattern: y·2^k for k = 128 is y·2·2^127.
   const half = k >> 1;
-  return f32(f32(y * fromBits((half + 127) << 23)) * fromBits((k - half + 127) << 23));
+  powerBits[0] = (half + 127) << 23;
+  powerBits[1] = (k - half + 127) << 23;
+  return f32(f32(y * powers[0]) * powers[1]);
 }
 
+// biome-ignore lint/suspicious/noApproximativeNumericConstant: a literal, like all bits of this file
 const LN2 = 0.6931471805599453;
-const LN2_HIGH = 0.693147180369123816490; // upper 33 bits, so that k·LN2_HIGH is exact
-const LN2_LOW = 1.90821492927058770002e-10;
+const LN2_HIGH = 0.6931471803691238; // upper 33 bits, so that k·LN2_HIGH is exact
+const LN2_LOW = 1.9082149292705877e-10;
 
 /** e^x in binary64, within about 1 ulp. */
 export function exp64(x: number): number {
-  if (x !== x) return x;
+  if (Number.isNaN(x)) return x;
   if (x > 709.782712893384) return Number.POSITIVE_INFINITY;
   if (x < -745.2) return 0;
   const k = Math.floor(x / LN2 + 0.5);
@@ -90,9 +103,9 @@ export function pow64(x: number, y: number): number {
   return exp64(y * log64(x));
 }
 
-const PI_OVER_2_HIGH = 1.57079632673412561417; // upper 33 bits, so that k·PI_OVER_2_HIGH is exact for |k| < 2^20
-const PI_OVER_2_MIDDLE = 6.0771005063039659609e-11;
-const PI_OVER_2_LOW = 2.02226624879595063154e-21;
+const PI_OVER_2_HIGH = 1.5707963267341256; // upper 33 bits, so that k·PI_OVER_2_HIGH is exact for |k| < 2^20
+const PI_OVER_2_MIDDLE = 6.077100506303966e-11;
+const PI_OVER_2_LOW = 2.0222662487959506e-21;
 
 /** Sine in binary64 for |x| < 1.6 million, absolute error under 1e-15. */
 export function sin64(x: number): number {

@@ -1,7 +1,7 @@
 /** What every backend offers: the codec half (same calls and results as isq/quants) and the running half. */
 
-import type { QuantizedTensor, QuantizeOptions } from "../quants/tensor.js";
 import type { IsqType } from "../quants/table.js";
+import type { QuantizedTensor, QuantizeOptions } from "../quants/tensor.js";
 import type { Batch, Program, WeightIndex } from "./program.js";
 
 export type BackendName = "reference" | "wasm" | "threads" | "webgpu";

@@ -62,34 +62,49 @@ export function walk(
   for (const op of program.ops) runOp(program, batch, kernels, op, part, barrier);
 }
 
-function runOp(program: Program, batch: Batch, kernels: Kernels, op: Op, part: Part, barrier: () => void): void {
-  const rows = (slot: Slot) => rowsOf(program, batch, slot);
-  const width = (slot: Slot) => program.slots[slot].width;
+function runOp(
+  program: Program,
+  batch: Batch,
+  kernels: Kernels,
+  op: Op,
+  part: Part,
+  barrier: () => void,
+): void {
   const phase = (units: number, grain: number, run: (first: number, last: number) => void) => {
     const first = shareStart(units, grain, part.index, part.count);
     const last = shareStart(units, grain, part.index + 1, part.count);
     if (first < last) run(first, last);
     barrier();
   };
+  const rows = (slot: Slot) => rowsOf(program, batch, slot);
+  const elements = (slot: Slot) => rows(slot) * program.slots[slot].width;
   switch (op.kind) {
     case "embed":
-      return phase(rows(op.out), 1, (first, last) => kernels.embed(op, first, last));
+      phase(rows(op.out), 1, (first, last) => kernels.embed(op, first, last));
+      break;
     case "rmsNorm":
-      return phase((rows(op.x) * width(op.x)) / op.width, 1, (first, last) => kernels.rmsNorm(op, first, last));
+      phase(elements(op.x) / op.width, 1, (first, last) => kernels.rmsNorm(op, first, last));
+      break;
     case "linear":
       phase(rows(op.x), 1, (first, last) => kernels.prepare(op, first, last));
-      return phase(width(op.out), OUTPUT_GRAIN, (first, last) => kernels.linear(op, first, last));
+      phase(program.slots[op.out].width, OUTPUT_GRAIN, (first, last) => kernels.linear(op, first, last));
+      break;
     case "rope":
-      return phase((rows(op.x) * width(op.x)) / op.headWidth, 1, (first, last) => kernels.rope(op, first, last));
+      phase(elements(op.x) / op.headWidth, 1, (first, last) => kernels.rope(op, first, last));
+      break;
     case "attention":
       phase(rows(op.k), 1, (first, last) => kernels.store(op, first, last));
-      return phase(rows(op.q) * op.heads, 1, (first, last) => kernels.attend(op, first, last));
+      phase(rows(op.q) * op.heads, 1, (first, last) => kernels.attend(op, first, last));
+      break;
     case "gate":
-      return phase(rows(op.out) * width(op.out), ELEMENT_GRAIN, (first, last) => kernels.gate(op, first, last));
+      phase(elements(op.out), ELEMENT_GRAIN, (first, last) => kernels.gate(op, first, last));
+      break;
     case "add":
-      return phase(rows(op.out) * width(op.out), ELEMENT_GRAIN, (first, last) => kernels.add(op, first, last));
+      phase(elements(op.out), ELEMENT_GRAIN, (first, last) => kernels.add(op, first, last));
+      break;
     case "select":
-      return phase(rows(op.out), 1, (first, last) => kernels.select(op, first, last));
+      phase(rows(op.out), 1, (first, last) => kernels.select(op, first, last));
+      break;
   }
 }
 
@@ -122,11 +137,15 @@ export function checkBatch(program: Program, batch: Batch, blocks: number): void
     const table = blockTables[sequences[row]];
     const block = table?.[Math.floor(positions[row] / CACHE_BLOCK)];
     if (block === undefined || !(block >= 0 && block < blocks) || positions[row] >= program.contextLength) {
-      throw new IsqError("prompt/length", `position ${positions[row]} of row ${row} has no place in the cache`, {
-        field: "positions",
-        value: positions[row],
-        limit: Math.min(program.contextLength, (table?.length ?? 0) * CACHE_BLOCK),
-      });
+      throw new IsqError(
+        "prompt/length",
+        `position ${positions[row]} of row ${row} has no place in the cache`,
+        {
+          field: "positions",
+          value: positions[row],
+          limit: Math.min(program.contextLength, (table?.length ?? 0) * CACHE_BLOCK),
+        },
+      );
     }
   }
   for (const row of outputs) {
@@ -142,10 +161,14 @@ export function checkBatch(program: Program, batch: Batch, blocks: number): void
 /** Throws `prompt/token` unless `token` is a row of the embedding. */
 export function checkToken(token: number, vocabulary: number, index: number): void {
   if (Number.isInteger(token) && token >= 0 && token < vocabulary) return;
-  throw new IsqError("prompt/token", `token ${token} at index ${index} is outside the vocabulary of ${vocabulary}`, {
-    field: "tokens",
-    value: token,
-    index,
-    limit: vocabulary - 1,
-  });
+  throw new IsqError(
+    "prompt/token",
+    `token ${token} at index ${index} is outside the vocabulary of ${vocabulary}`,
+    {
+      field: "tokens",
+      value: token,
+      index,
+      limit: vocabulary - 1,
+    },
+  );
 }

@@ -44,8 +44,9 @@ export interface RopeTable {
 }
 
 /**
- * Operations. "dot" below is the binary32 dot product of this project: eight lane sums S_l += a_i·b_i with l = i mod 8
- * (product rounded, then sum), and at the end ((S_0 + S_1) + S_2) … + S_7. Linears of ggml types use their integer dot.
+ * Operations. Scales and epsilons are given in binary64 and rounded to binary32 before use. "dot" below is the binary32
+ * dot product of this project: eight lane sums S_l += a_i·b_i with l = i mod 8 (product rounded, then sum), and at the
+ * end ((S_0 + S_1) + S_2) … + S_7. Linears of ggml types use their integer dot.
  */
 export type Op =
   /** out[r] = row tokens[r] of the (decoded) weight, times `scale` if given. */
@@ -71,8 +72,9 @@ export type Op =
   | { readonly kind: "rope"; readonly x: Slot; readonly headWidth: number; readonly table: number }
   /**
    * Stores k and v of these rows in the cache, then for each query row and head: scores s_t = dot(q, k_t) · scale over the
-   * positions t it may see; m = max s; p_t = exp32(s_t - m); sum in t order by eight lanes as in dot; out = Σ_t (p_t / sum)·v_t
-   * in t order. Query head h reads key head ⌊h · kvHeads / heads⌋.
+   * positions t it may see; m = max s; p_t = exp32(s_t - m); sum of p_t by eight lanes as in dot, the first position it may
+   * see in lane 0; out = Σ_t (p_t / sum)·v_t in t order (product rounded, then sum, from 0). Query head h reads key head
+   * ⌊h · kvHeads / heads⌋.
    */
   | {
       readonly kind: "attention";
@@ -89,7 +91,13 @@ export type Op =
       readonly window: number | null;
     }
   /** out = silu(gate) · up; silu(x) = x / (1 + exp32(-x)). */
-  | { readonly kind: "gate"; readonly gate: Slot; readonly up: Slot; readonly out: Slot; readonly activation: "silu" }
+  | {
+      readonly kind: "gate";
+      readonly gate: Slot;
+      readonly up: Slot;
+      readonly out: Slot;
+      readonly activation: "silu";
+    }
   /** out = a + b. */
   | { readonly kind: "add"; readonly a: Slot; readonly b: Slot; readonly out: Slot }
   /** Copies the rows whose logits are wanted (batch.outputs) from a `tokens` slot to an `outputs` slot. */

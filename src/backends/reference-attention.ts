@@ -2,7 +2,7 @@
 
 import type { OpOf } from "./interpreter.js";
 import { type Batch, CACHE_BLOCK } from "./program.js";
-import { dot, softmax } from "./reference-kernels.js";
+import { dot, dotFour, softmax } from "./reference-kernels.js";
 
 const f32 = Math.fround;
 
@@ -53,17 +53,57 @@ export function attendHead(
   const scores = scratch.scores;
   const scale = f32(op.scale);
   const start = unit * headWidth;
-  for (let t = 0; t < count; t++) {
+  for (let t = 0, run = 0; t < count; t += run) {
+    const place = (first + t) % CACHE_BLOCK;
+    run = Math.min(CACHE_BLOCK - place, count - t);
     const keys = layer.keys[table[Math.floor((first + t) / CACHE_BLOCK)]];
-    const at = ((first + t) % CACHE_BLOCK) * layer.width + kvStart;
-    scores[t] = f32(dot(q, start, keys, at, headWidth) * scale);
+    scoreRun(q, start, keys, place * layer.width + kvStart, layer.width, headWidth, scores, t, run);
   }
+  for (let t = 0; t < count; t++) scores[t] = f32(scores[t] * scale);
   softmax(scores, count, scratch.lanes);
   out.fill(0, start, start + headWidth);
-  for (let t = 0; t < count; t++) {
+  for (let t = 0, run = 0; t < count; t += run) {
+    const place = (first + t) % CACHE_BLOCK;
+    run = Math.min(CACHE_BLOCK - place, count - t);
     const values = layer.values[table[Math.floor((first + t) / CACHE_BLOCK)]];
-    const at = ((first + t) % CACHE_BLOCK) * layer.width + kvStart;
-    const weight = scores[t];
-    for (let i = 0; i < headWidth; i++) out[start + i] = f32(out[start + i] + f32(weight * values[at + i]));
+    mixRun(scores, t, run, values, place * layer.width + kvStart, layer.width, out, start, headWidth);
+  }
+}
+
+/** scores[t …] = dot(q, key) for `run` keys of one block, `stride` apart. */
+function scoreRun(
+  q: Float32Array,
+  start: number,
+  keys: Float32Array,
+  at: number,
+  stride: number,
+  headWidth: number,
+  scores: Float32Array,
+  t: number,
+  run: number,
+): void {
+  let i = 0;
+  for (; i + 4 <= run; i += 4) {
+    dotFour(q, start, keys, at + i * stride, stride, headWidth, scores, t + i, 1);
+  }
+  for (; i < run; i++) scores[t + i] = dot(q, start, keys, at + i * stride, headWidth);
+}
+
+/** Adds Σ weights[t …]·value to `out`, in t order, for `run` values of one block, `stride` apart. */
+function mixRun(
+  weights: Float32Array,
+  t: number,
+  run: number,
+  values: Float32Array,
+  at: number,
+  stride: number,
+  out: Float32Array,
+  start: number,
+  headWidth: number,
+): void {
+  for (let i = 0; i < headWidth; i++) {
+    let sum = out[start + i];
+    for (let n = 0; n < run; n++) sum = f32(sum + f32(weights[t + n] * values[at + n * stride + i]));
+    out[start + i] = sum;
   }
 }

@@ -5,7 +5,13 @@ import { exp32 } from "../math.js";
 const f32 = Math.fround;
 
 /** Eight-lane dot of `length` elements from `aStart` and `bStart`; see program.ts. */
-export function dot(a: Float32Array, aStart: number, b: Float32Array, bStart: number, length: number): number {
+export function dot(
+  a: Float32Array,
+  aStart: number,
+  b: Float32Array,
+  bStart: number,
+  length: number,
+): number {
   let s0 = 0;
   let s1 = 0;
   let s2 = 0;
@@ -35,6 +41,51 @@ export function dot(a: Float32Array, aStart: number, b: Float32Array, bStart: nu
   if (rest > 5) s5 = f32(s5 + f32(a[i + 5] * b[j + 5]));
   if (rest > 6) s6 = f32(s6 + f32(a[i + 6] * b[j + 6]));
   return f32(f32(f32(f32(f32(f32(f32(s0 + s1) + s2) + s3) + s4) + s5) + s6) + s7);
+}
+
+/**
+ * The dots of `a` with four rows of `b`, `bStride` apart, into `out` at `outStart`, `outStride` apart. The bits of four
+ * calls of {@link dot}: each lane is summed by itself, and the lanes one after the other. Several times faster, because
+ * a[i] is loaded once and the four sums do not wait for each other.
+ */
+export function dotFour(
+  a: Float32Array,
+  aStart: number,
+  b: Float32Array,
+  bStart: number,
+  bStride: number,
+  length: number,
+  out: Float32Array,
+  outStart: number,
+  outStride: number,
+): void {
+  let total0 = 0;
+  let total1 = 0;
+  let total2 = 0;
+  let total3 = 0;
+  for (let lane = 0; lane < 8; lane++) {
+    let s0 = 0;
+    let s1 = 0;
+    let s2 = 0;
+    let s3 = 0;
+    for (let i = lane; i < length; i += 8) {
+      const value = a[aStart + i];
+      const j = bStart + i;
+      s0 = f32(s0 + f32(value * b[j]));
+      s1 = f32(s1 + f32(value * b[j + bStride]));
+      s2 = f32(s2 + f32(value * b[j + 2 * bStride]));
+      s3 = f32(s3 + f32(value * b[j + 3 * bStride]));
+    }
+    // The first lane is added to 0, which changes nothing: a lane sum is never -0.
+    total0 = f32(total0 + s0);
+    total1 = f32(total1 + s1);
+    total2 = f32(total2 + s2);
+    total3 = f32(total3 + s3);
+  }
+  out[outStart] = total0;
+  out[outStart + outStride] = total1;
+  out[outStart + 2 * outStride] = total2;
+  out[outStart + 3 * outStride] = total3;
 }
 
 /** Sum by the eight lanes of {@link dot}. `scratch` has eight elements. */

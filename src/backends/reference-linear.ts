@@ -8,7 +8,7 @@ import { checkTensor, dequantize } from "../quants/index.js";
 import { type IsqType, TYPES } from "../quants/table.js";
 import { elementCount, rowElements } from "../quants/tensor.js";
 import type { DenseTensor, Tensor } from "./backend.js";
-import { dot } from "./reference-kernels.js";
+import { dot, dotFour } from "./reference-kernels.js";
 
 const f32 = Math.fround;
 
@@ -35,7 +35,10 @@ export function dotPartner(tensor: Tensor): IsqType | null {
 
 /** Throws `data/length` unless the tensor's parts have the sizes its shape asks for. */
 export function checkParts(tensor: Tensor): void {
-  if (!isDense(tensor)) return checkTensor(tensor);
+  if (!isDense(tensor)) {
+    checkTensor(tensor);
+    return;
+  }
   const wanted = elementCount(tensor.shape) * DENSE_BYTES[tensor.type];
   if (tensor.data.byteLength === wanted) return;
   throw new IsqError(
@@ -149,7 +152,11 @@ export function multiplyDecoded(
   const { values, width } = out;
   for (let o = first; o < last; o++) {
     const start = reader.seek(o);
-    for (let r = 0; r < rows; r++) values[r * width + o] = dot(w, start, x.values, r * columns, columns);
+    let r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      dotFour(w, start, x.values, r * columns, columns, columns, values, r * width + o, width);
+    }
+    for (; r < rows; r++) values[r * width + o] = dot(w, start, x.values, r * columns, columns);
   }
 }
 

@@ -47,11 +47,15 @@ const NO_BATCH: Batch = {
 /** Opens a session. Cache blocks and rope angles are made when first used, so room that is not used costs nothing. */
 export function openSession(program: Program, { cachePositions }: SessionOptions): Session {
   if (!Number.isSafeInteger(cachePositions) || cachePositions < 1 || cachePositions > MOST_POSITIONS) {
-    throw new IsqError("option/invalid", `cachePositions must be from 1 to ${MOST_POSITIONS}, not ${cachePositions}`, {
-      field: "cachePositions",
-      value: cachePositions,
-      limit: MOST_POSITIONS,
-    });
+    throw new IsqError(
+      "option/invalid",
+      `cachePositions must be from 1 to ${MOST_POSITIONS}, not ${cachePositions}`,
+      {
+        field: "cachePositions",
+        value: cachePositions,
+        limit: MOST_POSITIONS,
+      },
+    );
   }
   const state: State = {
     program,
@@ -59,7 +63,11 @@ export function openSession(program: Program, { cachePositions }: SessionOptions
     vectors: new Array(program.weights.length).fill(undefined),
     slots: program.slots.map(() => new Float32Array(0)),
     angles: program.ropes.map(createAngles),
-    cache: Array.from({ length: program.cacheLayers }, () => ({ width: program.cacheWidth, keys: [], values: [] })),
+    cache: Array.from({ length: program.cacheLayers }, () => ({
+      width: program.cacheWidth,
+      keys: [],
+      values: [],
+    })),
     prepared: [],
     batch: NO_BATCH,
   };
@@ -139,12 +147,20 @@ function makeRoom(state: State, batch: Batch): void {
 }
 
 function createKernels(state: State): Kernels {
-  const { program, slots, weights, vectors, prepared } = state;
-  const matrix = (slot: Slot): Matrix => ({ values: slots[slot], width: program.slots[slot].width });
+  return { ...weightKernels(state), ...attentionKernels(state), ...rowKernels(state) };
+}
+
+/** A slot's array and row width. Arrays are replaced when they grow, so this is asked for in every step. */
+function matrixOf({ slots, program }: State, slot: Slot): Matrix {
+  return { values: slots[slot], width: program.slots[slot].width };
+}
+
+function weightKernels(state: State): Pick<Kernels, "embed" | "rmsNorm" | "prepare" | "linear"> {
+  const { program, weights, vectors, slots, prepared } = state;
   return {
     embed(op, first, last) {
       const reader = openRows(weights[op.weight]!);
-      const { values, width } = matrix(op.out);
+      const { values, width } = matrixOf(state, op.out);
       const scale = f32(op.scale ?? 1);
       for (let row = first; row < last; row++) {
         const start = reader.seek(state.batch.tokens[row]);
@@ -159,20 +175,29 @@ function createKernels(state: State): Kernels {
     },
     prepare(op, first, last) {
       const partner = dotPartner(weights[op.weight]!);
-      if (partner !== null) prepareRows(partner, matrix(op.x), prepared, first, last);
+      if (partner !== null) prepareRows(partner, matrixOf(state, op.x), prepared, first, last);
     },
     linear(op, first, last) {
       const weight = weights[op.weight]!;
       const rows = rowsOf(program, state.batch, op.x);
-      const out = matrix(op.out);
-      if (dotPartner(weight) === null) multiplyDecoded(weight, matrix(op.x), rows, out, first, last);
-      else multiplyBlocks(weight, prepared, rows, out, first, last);
+      const out = matrixOf(state, op.out);
+      if (dotPartner(weight) === null) {
+        multiplyDecoded(weight, matrixOf(state, op.x), rows, out, first, last);
+      } else {
+        multiplyBlocks(weight, prepared, rows, out, first, last);
+      }
       if (op.bias !== undefined) addBias(vectors[op.bias]!, rows, out, first, last);
     },
+  };
+}
+
+function attentionKernels(state: State): Pick<Kernels, "rope" | "store" | "attend"> {
+  const { slots, angles, cache } = state;
+  return {
     rope(op, first, last) {
-      const { values, width } = matrix(op.x);
+      const { values, width } = matrixOf(state, op.x);
       const heads = width / op.headWidth;
-      const { cosines, sines, table } = state.angles[op.table];
+      const { cosines, sines, table } = angles[op.table];
       const pairs = table.rotaryWidth / 2;
       for (let unit = first; unit < last; unit++) {
         const angle = state.batch.positions[Math.floor(unit / heads)] * pairs;
@@ -181,21 +206,24 @@ function createKernels(state: State): Kernels {
     },
     store(op, first, last) {
       for (let row = first; row < last; row++) {
-        storeRow(state.cache[op.layer], state.batch, row, slots[op.k], slots[op.v]);
+        storeRow(cache[op.layer], state.batch, row, slots[op.k], slots[op.v]);
       }
     },
     attend(op, first, last) {
-      const layer = state.cache[op.layer];
-      for (let unit = first; unit < last; unit++) attendHead(op, layer, state.batch, unit, slots[op.q], slots[op.out]);
+      for (let unit = first; unit < last; unit++) {
+        attendHead(op, cache[op.layer], state.batch, unit, slots[op.q], slots[op.out]);
+      }
     },
-    gate(op, first, last) {
-      gateSilu(slots[op.gate], slots[op.up], slots[op.out], first, last);
-    },
-    add(op, first, last) {
-      addRange(slots[op.a], slots[op.b], slots[op.out], first, last);
-    },
+  };
+}
+
+function rowKernels(state: State): Pick<Kernels, "gate" | "add" | "select"> {
+  const { slots } = state;
+  return {
+    gate: (op, first, last) => gateSilu(slots[op.gate], slots[op.up], slots[op.out], first, last),
+    add: (op, first, last) => addRange(slots[op.a], slots[op.b], slots[op.out], first, last),
     select(op, first, last) {
-      const { values, width } = matrix(op.x);
+      const { values, width } = matrixOf(state, op.x);
       for (let i = first; i < last; i++) {
         const start = state.batch.outputs[i] * width;
         slots[op.out].set(values.subarray(start, start + width), i * width);

@@ -66,7 +66,9 @@ export function createBuilder(): ProgramBuilder {
         return slots.push({ name, width, rows }) - 1;
       }
       if (slots[known].width !== width || slots[known].rows !== rows) {
-        throw new Error(`slot ${name} is [${slots[known].rows} × ${slots[known].width}], not [${rows} × ${width}]`);
+        throw new Error(
+          `slot ${name} is [${slots[known].rows} × ${slots[known].width}], not [${rows} × ${width}]`,
+        );
       }
       return known;
     },
@@ -84,7 +86,9 @@ export function createBuilder(): ProgramBuilder {
       const outputs = slots[out].width;
       const place = { name: `${name}.weight`, role, layer, ...(tiedTo !== undefined && { tiedTo }) };
       const weight = builder.weight(place, [outputs, slots[x].width]);
-      const biasWeight = bias ? builder.weight({ name: `${name}.bias`, role: "bias", layer }, [outputs]) : undefined;
+      const biasWeight = bias
+        ? builder.weight({ name: `${name}.bias`, role: "bias", layer }, [outputs])
+        : undefined;
       ops.push({ kind: "linear", x, weight, ...(biasWeight !== undefined && { bias: biasWeight }), out });
     },
     rmsNorm(x, out, name, layer, epsilon, width = slots[x].width) {

@@ -60,7 +60,8 @@ export function createSequence(pool: BlockPool, contextLength: number): Sequence
       const missing = Math.ceil(wanted / CACHE_BLOCK) - table.length;
       const room = Math.min(contextLength, (table.length + pool.freeBlocks) * CACHE_BLOCK);
       if (wanted > room) throw lengthError(wanted, contextLength, room);
-      if (missing > 0) table = Int32Array.from([...table, ...Array.from({ length: missing }, () => pool.take())]);
+      if (missing > 0)
+        table = Int32Array.from([...table, ...Array.from({ length: missing }, () => pool.take())]);
       length = wanted;
     },
     release() {

@@ -141,7 +141,8 @@ export function readTokens(fields: Fields, name: string): readonly number[] {
   const value = fieldValue(fields, name);
   if (value === undefined) return [];
   const list = Array.isArray(value) ? value : [value];
-  const inRange = (id: unknown) => Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) <= TOKEN.maximum;
+  const inRange = (id: unknown) =>
+    Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) <= TOKEN.maximum;
   if (isRecord(value) || !list.every(inRange)) {
     throw invalidField(fields, name, value, `token ids up to ${TOKEN.maximum}`);
   }

@@ -4,7 +4,7 @@ import type { Session, Tensor } from "../backends/backend.js";
 import { checkToken } from "../backends/interpreter.js";
 import type { Batch, Program, WeightIndex } from "../backends/program.js";
 import { checkAborted, IsqError } from "../errors.js";
-import { createBlockPool, createSequence, lengthError, type BlockPool, type SequenceCache } from "./cache.js";
+import { type BlockPool, createBlockPool, createSequence, lengthError, type SequenceCache } from "./cache.js";
 import { createPause } from "./pause.js";
 import { pickLargest, type Sampler } from "./sampler.js";
 
@@ -59,7 +59,11 @@ export class LanguageModel {
    */
   async logits(tokens: Tokens, options: RunOptions = {}): Promise<Float32Array> {
     const all = new Float32Array(tokens.length * this.program.vocabulary);
-    await this.visitLogits(tokens, (logits, firstRow) => all.set(logits, firstRow * this.program.vocabulary), options);
+    await this.visitLogits(
+      tokens,
+      (logits, firstRow) => all.set(logits, firstRow * this.program.vocabulary),
+      options,
+    );
     return all;
   }
 
@@ -147,7 +151,8 @@ export class LanguageModel {
   }
 
   #checkPrompt(tokens: Tokens): void {
-    if (tokens.length === 0) throw new IsqError("prompt/empty", "the prompt has no tokens", { field: "tokens" });
+    if (tokens.length === 0)
+      throw new IsqError("prompt/empty", "the prompt has no tokens", { field: "tokens" });
     if (tokens.length > this.contextLength) {
       throw lengthError(tokens.length, this.contextLength, this.contextLength);
     }

@@ -51,7 +51,10 @@ export function parseRope(config: Fields): RopeScaling {
     theta,
     factor,
     lowFactor,
-    highFactor: readNumber(scaling, "high_freq_factor", { minimum: lowFactor * (1 + 1e-9), maximum: FACTOR.maximum }),
+    highFactor: readNumber(scaling, "high_freq_factor", {
+      minimum: lowFactor * (1 + 1e-9),
+      maximum: FACTOR.maximum,
+    }),
     originalContext: readNumber(scaling, "original_max_position_embeddings", CONTEXT),
   };
 }

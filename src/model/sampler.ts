@@ -21,7 +21,7 @@ export interface SamplerOptions {
 export function pickLargest(logits: Float32Array): number {
   let best = 0;
   for (let id = 0; id < logits.length; id++) {
-    if (logits[id] !== logits[id]) throw notANumber(id);
+    if (Number.isNaN(logits[id])) throw notANumber(id);
     if (logits[id] > logits[best]) best = id;
   }
   return best;
@@ -30,8 +30,18 @@ export function pickLargest(logits: Float32Array): number {
 /** Makes a sampler. Throws `option/invalid` naming the option and its limits. */
 export function createSampler(options: SamplerOptions = {}): Sampler {
   const { temperature = 0, topK, topP, seed = 0 } = options;
-  checkOption("temperature", temperature, Number.isFinite(temperature) && temperature >= 0, "a number from 0");
-  checkOption("topK", topK, topK === undefined || (Number.isSafeInteger(topK) && topK >= 1), "an integer from 1");
+  checkOption(
+    "temperature",
+    temperature,
+    Number.isFinite(temperature) && temperature >= 0,
+    "a number from 0",
+  );
+  checkOption(
+    "topK",
+    topK,
+    topK === undefined || (Number.isSafeInteger(topK) && topK >= 1),
+    "an integer from 1",
+  );
   checkOption("topP", topP, topP === undefined || (topP > 0 && topP <= 1), "above 0, at most 1");
   checkOption("seed", seed, Number.isSafeInteger(seed) && seed >= 0, "an integer from 0 to 2^53 - 1");
   if (temperature === 0) return pickLargest;
@@ -40,9 +50,17 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
 }
 
 /** Draws from the truncated distribution with `point` in [0, 1). All sums run in candidate order, in binary64. */
-function drawToken(logits: Float32Array, temperature: number, topK: number, topP: number, point: number): number {
+function drawToken(
+  logits: Float32Array,
+  temperature: number,
+  topK: number,
+  topP: number,
+  point: number,
+): number {
   const most = logits[pickLargest(logits)];
-  const weights = Float64Array.from(logits, (logit) => (logit === most ? 1 : exp64((logit - most) / temperature)));
+  const weights = Float64Array.from(logits, (logit) =>
+    logit === most ? 1 : exp64((logit - most) / temperature),
+  );
   const ids = Int32Array.from(logits, (_, id) => id);
   const ranked = topK < ids.length || topP < 1;
   // Likeliest first, lower ids first among equals; without truncation the order does not matter and stays by id.
@@ -97,7 +115,8 @@ function mixBits(word: number): number {
 }
 
 function checkOption(field: string, value: unknown, valid: boolean, limit: string): void {
-  if (!valid) throw new IsqError("option/invalid", `${field} must be ${limit}, not ${value}`, { field, value, limit });
+  if (!valid)
+    throw new IsqError("option/invalid", `${field} must be ${limit}, not ${value}`, { field, value, limit });
 }
 
 function notANumber(id: number): IsqError {

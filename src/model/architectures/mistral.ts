@@ -8,5 +8,9 @@ export const mistral: Architecture = {
   classNames: ["MistralForCausalLM"],
   modelTypes: ["mistral"],
   compile: (fields) =>
-    compileDecoder({ ...readDecoderConfig(fields), slidingWindow: readSlidingWindow(fields), attentionBias: false }),
+    compileDecoder({
+      ...readDecoderConfig(fields),
+      slidingWindow: readSlidingWindow(fields),
+      attentionBias: false,
+    }),
 };
