@@ -13,7 +13,14 @@ import {
   searchAffineOld,
   searchPositive,
 } from "./search-affine.js";
-import { addLanes, largestFit, recodeAffine, SUPER_BLOCK, superBlockWeights } from "./superblock.js";
+import {
+  addLanes,
+  addToLanes,
+  largestFit,
+  recodeAffine,
+  SUPER_BLOCK,
+  superBlockWeights,
+} from "./superblock.js";
 
 const SUB = 32;
 const SUBS = SUPER_BLOCK / SUB;
@@ -148,7 +155,9 @@ export function dotSixBit(
     unpack(o, codes);
     unpackSixBitPairs(weights, o + SCALES, scales, mins);
     const integers = new Int32Array(8);
-    for (let i = 0; i < SUPER_BLOCK; i++) integers[i & 7] += scales[i >> 5] * (codes[i] * y.code(b, i));
+    for (let j = 0; j < SUBS; j++) {
+      addToLanes(integers, scales[j], codes, j * SUB, y.codes, y.codesAt(b) + j * SUB, SUB);
+    }
     const d = f32(readHalf(weights, o + D) * y.scale(b));
     for (let l = 0; l < 8; l++) lanes[l] = f32(lanes[l] + f32(d * f32(integers[l])));
     let integer = 0;

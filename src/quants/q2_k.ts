@@ -125,8 +125,9 @@ export const q2_k: BlockCodec = {
       let minima = 0;
       for (let j = 0; j < SUBS; j++) {
         const packed = weights[o + SCALES + j];
+        const at = y.codesAt(b) + j * SUB;
         let part = 0;
-        for (let i = j * SUB; i < (j + 1) * SUB; i++) part += codes[i] * y.code(b, i);
+        for (let i = 0; i < SUB; i++) part += codes[j * SUB + i] * y.codes[at + i];
         products += (packed & 15) * part;
         minima += (packed >> 4) * y.sum(b, j);
       }

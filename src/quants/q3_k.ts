@@ -8,6 +8,7 @@ import { GGML, type Lineage } from "./search.js";
 import { searchSymmetric, searchSymmetricOld, searchThreeBit } from "./search-symmetric.js";
 import {
   addLanes,
+  addToLanes,
   encodeSuperBlocks,
   peakScale,
   recodeSymmetric,
@@ -125,8 +126,8 @@ export const q3_k: BlockCodec = {
       unpackValues(weights, b * blockBytes, values);
       unpackSixBitScales(weights, b * blockBytes + SCALES, scales);
       const integers = new Int32Array(8);
-      for (let i = 0; i < SUPER_BLOCK; i++) {
-        integers[i & 7] += (scales[i >> 4] - 32) * (values[i] * y.code(b, i));
+      for (let j = 0; j < SUBS; j++) {
+        addToLanes(integers, scales[j] - 32, values, j * SUB, y.codes, y.codesAt(b) + j * SUB, SUB);
       }
       const d = f32(readHalf(weights, b * blockBytes + D) * y.scale(b));
       for (let l = 0; l < 8; l++) lanes[l] = f32(lanes[l] + f32(d * f32(integers[l])));

@@ -5,7 +5,14 @@ import type { BlockCodec } from "./codec.js";
 import { viewActivations } from "./q8_k.js";
 import { GGML, type Lineage, squares } from "./search.js";
 import { searchSymmetric, searchSymmetricOld } from "./search-symmetric.js";
-import { addLanes, encodeSuperBlocks, peakScale, recodeSymmetric, SUPER_BLOCK } from "./superblock.js";
+import {
+  addLanes,
+  addToLanes,
+  encodeSuperBlocks,
+  peakScale,
+  recodeSymmetric,
+  SUPER_BLOCK,
+} from "./superblock.js";
 import { TYPES } from "./table.js";
 
 const { blockBytes } = TYPES.Q6K;
@@ -99,8 +106,9 @@ export const q6_k: BlockCodec = {
       const o = b * blockBytes;
       unpackValues(weights, o, values);
       const integers = new Int32Array(8);
-      for (let i = 0; i < SUPER_BLOCK; i++) {
-        integers[i & 7] += signedByte(weights[o + SCALES + (i >> 4)]) * (values[i] * y.code(b, i));
+      for (let j = 0; j < SUBS; j++) {
+        const scale = signedByte(weights[o + SCALES + j]);
+        addToLanes(integers, scale, values, j * SUB, y.codes, y.codesAt(b) + j * SUB, SUB);
       }
       const d = f32(readHalf(weights, o + D) * y.scale(b));
       for (let l = 0; l < 8; l++) lanes[l] = f32(lanes[l] + f32(d * f32(integers[l])));

@@ -10,16 +10,21 @@ const { blockBytes } = TYPES.Q8K;
 const QS = 4;
 const BSUMS = 260;
 
-/** A checked view of a row of Q8_K blocks: scale, codes and sums by block. */
-export function viewActivations(bytes: Uint8Array): {
-  scale: (b: number) => number;
-  code: (b: number, i: number) => number;
-  sum: (b: number, j: number) => number;
-} {
+/** A row of Q8_K blocks as numbers: `codes` is the whole row as signed bytes, block b's codes start at `codesAt(b)`. */
+export interface ActivationRow {
+  readonly codes: Int8Array;
+  codesAt(b: number): number;
+  scale(b: number): number;
+  /** Sum of codes 16j … 16j + 15. */
+  sum(b: number, j: number): number;
+}
+
+export function viewActivations(bytes: Uint8Array): ActivationRow {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
+    codes: new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    codesAt: (b) => b * blockBytes + QS,
     scale: (b) => view.getFloat32(b * blockBytes, true),
-    code: (b, i) => signedByte(bytes[b * blockBytes + QS + i]),
     sum: (b, j) => view.getInt16(b * blockBytes + BSUMS + 2 * j, true),
   };
 }
@@ -52,9 +57,10 @@ export const q8_k: BlockCodec = {
 
   decodeRow(bytes, out) {
     const row = viewActivations(bytes);
-    for (let i = 0; i < out.length; i++) {
-      const b = Math.floor(i / SUPER_BLOCK);
-      out[i] = f32(row.scale(b) * row.code(b, i % SUPER_BLOCK));
+    for (let b = 0; b < out.length / SUPER_BLOCK; b++) {
+      for (let i = 0; i < SUPER_BLOCK; i++) {
+        out[b * SUPER_BLOCK + i] = f32(row.scale(b) * row.codes[row.codesAt(b) + i]);
+      }
     }
   },
 
@@ -64,7 +70,8 @@ export const q8_k: BlockCodec = {
     let sum = 0;
     for (let b = 0; b < weights.length / blockBytes; b++) {
       let integer = 0;
-      for (let i = 0; i < SUPER_BLOCK; i++) integer += x.code(b, i) * y.code(b, i);
+      const at = x.codesAt(b);
+      for (let i = 0; i < SUPER_BLOCK; i++) integer += x.codes[at + i] * y.codes[at + i];
       sum = f32(sum + f32(f32(integer * x.scale(b)) * y.scale(b)));
     }
     return sum;

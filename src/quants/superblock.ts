@@ -108,6 +108,21 @@ export function recodeSymmetric(
   for (let i = 0; i < x.length; i++) codes[i] = clampInt(lineage.round(f32(x[i] / scale)), -N, N - 1) + N;
 }
 
+/** Adds scale·Σ value·activation of one sub-block to the eight integer lanes; element i belongs to lane i mod 8. */
+export function addToLanes(
+  lanes: Int32Array,
+  scale: number,
+  values: Int8Array | Uint8Array,
+  valuesAt: number,
+  activations: Int8Array,
+  activationsAt: number,
+  count: number,
+): void {
+  for (let i = 0; i < count; i++) {
+    lanes[i & 7] += scale * (values[valuesAt + i] * activations[activationsAt + i]);
+  }
+}
+
 /** The end of the dot products with eight lane sums: start + S_0, + S_1 … (ggml), or ΣS first (candle). */
 export function addLanes(start: number, lanes: Float32Array, order: "ggml" | "mistralrs"): number {
   let sum = order === "ggml" ? start : 0;
