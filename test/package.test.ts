@@ -65,15 +65,67 @@ describe("importing", () => {
 
 describe("exports", () => {
   test("isq", () => {
-    expect(exportsOf("isq")).toMatchInlineSnapshot();
+    expect(exportsOf("isq")).toMatchInlineSnapshot(`
+      [
+        "ALGORITHM_CHOICES",
+        "ARCHITECTURE_NAMES",
+        "COST_COLUMNS",
+        "ERROR_TAGS",
+        "IsqError",
+        "TYPES",
+        "TYPE_NAMES",
+        "TextModel",
+        "TextModelBuilder",
+        "bitsPerWeight",
+        "chunkTokens",
+        "dequantize",
+        "formatPlan",
+        "formatTable",
+        "fromBlob",
+        "fromBytes",
+        "fromFiles",
+        "isIsqError",
+        "klDivergence",
+        "measurePerplexity",
+        "openModel",
+        "parseType",
+        "plan",
+        "quantize",
+        "quantizeModel",
+        "reference",
+        "renderCostPage",
+        "tensorError",
+        "tokenLosses",
+      ]
+    `);
   });
 
   test("isq/quants", () => {
-    expect(exportsOf("isq/quants")).toMatchInlineSnapshot();
+    expect(exportsOf("isq/quants")).toMatchInlineSnapshot(`
+      [
+        "IsqError",
+        "TYPES",
+        "TYPE_NAMES",
+        "bitsPerWeight",
+        "byteLengthOf",
+        "checkQuantize",
+        "checkTensor",
+        "dequantize",
+        "dot",
+        "isIsqError",
+        "parseAlgorithm",
+        "parseType",
+        "quantize",
+      ]
+    `);
   });
 });
 
 describe("the house", () => {
+  test("README's generated parts are what the tables say", () => {
+    execFileSync(process.execPath, ["scripts/readme.mjs", "--check"], { cwd: root });
+  });
+
   test("every row of the table has its codec file, and no codec file lacks a row", () => {
     const stems = TABLE.map((row) => row.stem);
     for (const stem of stems) expect(existsSync(join(source, "quants", `${stem}.ts`)), stem).toBe(true);

@@ -1,0 +1,34 @@
+// Writes the generated parts of README.md: the table of types and the list of architectures. `--check` only compares.
+import { readFileSync, writeFileSync } from "node:fs";
+import { ARCHITECTURE_NAMES, bitsPerWeight, TYPE_NAMES, TYPES } from "isq";
+
+const path = new URL("../README.md", import.meta.url);
+const rows = TYPE_NAMES.map((name) => {
+  const { algorithms, importance, dotPartner, fallback, summary } = TYPES[name];
+  const cells = [
+    name,
+    bitsPerWeight(name),
+    algorithms.join(", "),
+    importance.join(", ") || "–",
+    dotPartner ?? "f32",
+    fallback ?? "–",
+    summary,
+  ];
+  return `| ${cells.join(" | ")} |`;
+});
+const table = [
+  "| type | bits/weight | algorithms, default first | importance | activations | falls back to | layout |",
+  "|---|---|---|---|---|---|---|",
+  ...rows,
+].join("\n");
+
+const before = readFileSync(path, "utf8");
+const after = before
+  .replace(/(<!-- types:[^>]*-->)[^]*?(<!-- \/types -->)/, `$1\n${table}\n$2`)
+  .replace(/(<!-- architectures -->)[^]*?(<!-- \/architectures -->)/, `$1${ARCHITECTURE_NAMES.join(", ")}$2`);
+if (process.argv.includes("--check")) {
+  if (after !== before) {
+    console.error("README.md is not what the tables say; run node scripts/readme.mjs");
+    process.exit(1);
+  }
+} else writeFileSync(path, after);
