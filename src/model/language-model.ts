@@ -32,13 +32,13 @@ export interface LanguageModelOptions {
 }
 
 const STEP_ROWS = 256;
-const ALL_OUTPUTS = "all";
 
 export class LanguageModel {
   readonly program: Program;
   readonly contextLength: number;
   readonly #session: Session;
   readonly #pool: BlockPool;
+  readonly #pause = createPause();
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(program: Program, session: Session, { cachePositions }: LanguageModelOptions) {
@@ -76,7 +76,7 @@ export class LanguageModel {
     this.#checkPrompt(tokens);
     const sequence = createSequence(this.#pool, this.contextLength);
     try {
-      for await (const { logits, firstRow } of this.#feed(sequence, tokens, ALL_OUTPUTS, options)) {
+      for await (const { logits, firstRow } of this.#feed(sequence, tokens, "all", options)) {
         visit(logits, firstRow);
       }
     } finally {
@@ -130,14 +130,13 @@ export class LanguageModel {
   /** Runs tokens at the end of a sequence, step by step, and yields the logits that are wanted. */
   async *#feed(sequence: SequenceCache, tokens: Tokens, outputs: "all" | "last", options: RunOptions) {
     const { signal, stepRows = STEP_ROWS } = options;
-    const pause = createPause();
     for (let first = 0; first < tokens.length; first += stepRows) {
-      await pause();
+      await this.#pause();
       checkAborted(signal);
       const rows = Math.min(stepRows, tokens.length - first);
       const position = sequence.length;
       sequence.extend(rows);
-      const wanted = outputs === ALL_OUTPUTS ? rows : first + rows === tokens.length ? 1 : 0;
+      const wanted = outputs === "all" ? rows : first + rows === tokens.length ? 1 : 0;
       const batch: Batch = {
         tokens: Int32Array.from({ length: rows }, (_, row) => tokens[first + row]),
         positions: Int32Array.from({ length: rows }, (_, row) => position + row),

@@ -1,0 +1,47 @@
+import { describe, expect, test } from "vitest";
+import { CACHE_BLOCK } from "../../src/backends/program.js";
+import { isIsqError } from "../../src/errors.js";
+import { createBlockPool, createSequence } from "../../src/model/cache.js";
+
+describe("cache blocks", () => {
+  test("are shared by sequences and given back", () => {
+    const pool = createBlockPool(4 * CACHE_BLOCK);
+    const a = createSequence(pool, 1000);
+    const b = createSequence(pool, 1000);
+    a.extend(1);
+    b.extend(CACHE_BLOCK + 1);
+    a.extend(CACHE_BLOCK - 1);
+    expect(a.table).toHaveLength(1);
+    a.extend(1);
+    expect(new Set([...a.table, ...b.table]).size).toBe(4);
+    expect(pool.freeBlocks).toBe(0);
+    expect(() => a.extend(CACHE_BLOCK)).toThrowError();
+    expect(a.length).toBe(CACHE_BLOCK + 1);
+    b.release();
+    expect(pool.freeBlocks).toBe(2);
+    a.extend(CACHE_BLOCK);
+    expect(new Set(a.table).size).toBe(3);
+  });
+
+  test("refuse what does not fit, naming the limit, and change nothing", () => {
+    const pool = createBlockPool(2 * CACHE_BLOCK);
+    const short = createSequence(pool, 10);
+    const long = createSequence(pool, 1000);
+    for (const [sequence, limit] of [
+      [short, 10],
+      [long, 2 * CACHE_BLOCK],
+    ] as const) {
+      try {
+        sequence.extend(limit + 1);
+        expect.unreachable();
+      } catch (error) {
+        expect(isIsqError(error, "prompt/length") && error.details).toMatchObject({
+          value: limit + 1,
+          limit,
+        });
+      }
+      expect(sequence.length).toBe(0);
+      expect(pool.freeBlocks).toBe(2);
+    }
+  });
+});

@@ -1,0 +1,73 @@
+/** Models for the tests of this folder: opened like any checkpoint, placed on the reference. */
+
+import type { DenseTensor, Session } from "../../src/backends/backend.js";
+import { reference } from "../../src/backends/reference.js";
+import { widen } from "../../src/dense.js";
+import type { Directory } from "../../src/files/directory.js";
+import { openModel } from "../../src/load.js";
+import { LanguageModel } from "../../src/model/language-model.js";
+import { dequantize, quantize } from "../../src/quants/index.js";
+import type { IsqType } from "../../src/quants/table.js";
+
+export interface Opened {
+  readonly model: LanguageModel;
+  readonly session: Session;
+}
+
+export interface OpenOptions {
+  readonly cachePositions?: number;
+  /** Quantize linears and head to this. */
+  readonly type?: IsqType;
+  /** Place what the quantized weights decode to instead. */
+  readonly decoded?: boolean;
+}
+
+export async function openLanguageModel(
+  directory: Directory,
+  { cachePositions, type: quantized, decoded = false }: OpenOptions = {},
+): Promise<Opened> {
+  const { program, checkpoint, sourceOf } = await openModel(directory);
+  const positions = cachePositions ?? program.contextLength;
+  const backend = reference();
+  const session = await backend.open(program, { cachePositions: positions });
+  for (const [index, weight] of program.weights.entries()) {
+    const { name, type, shape } = sourceOf(weight);
+    const tensor: DenseTensor = { type, shape, data: await checkpoint.read(name) };
+    const isLinear = weight.role === "linear" || weight.role === "head";
+    if (quantized && isLinear) {
+      const coded = quantize(quantized, widen(tensor), { shape });
+      await session.place(index, decoded ? denseOf(dequantize(coded), shape) : coded);
+    } else {
+      await session.place(index, tensor);
+    }
+  }
+  await checkpoint.close();
+  return { model: new LanguageModel(program, session, { cachePositions: positions }), session };
+}
+
+function denseOf(values: Float32Array, shape: readonly number[]): DenseTensor {
+  return { type: "F32", shape, data: new Uint8Array(values.buffer) };
+}
+
+/** Largest absolute difference of two arrays of one length. */
+export function largestDifference(a: Float32Array, b: Float32Array): number {
+  let most = a.length === b.length ? 0 : Number.POSITIVE_INFINITY;
+  for (let i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
+  return most;
+}
+
+/** The bits of an array, for comparisons that tell 0 from -0. */
+export function bits(values: Float32Array): Uint32Array {
+  return new Uint32Array(values.buffer, values.byteOffset, values.length);
+}
+
+/** Root mean square of the difference over that of `expected`. */
+export function relativeError(actual: Float32Array, expected: Float32Array): number {
+  let noise = 0;
+  let signal = 0;
+  for (let i = 0; i < expected.length; i++) {
+    noise += (actual[i] - expected[i]) ** 2;
+    signal += expected[i] ** 2;
+  }
+  return Math.sqrt(noise / signal);
+}

@@ -1,0 +1,144 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { isIsqError } from "../../src/errors.js";
+import { fromFiles } from "../../src/files/directory.js";
+import { renderChat } from "../../src/model/chat.js";
+import { createTokenizer, openTokenizer, type Tokenizer } from "../../src/model/tokenizer.js";
+import { openDirectory } from "../../src/node/directory.js";
+
+const FOLDER = "models/tiny-mistral";
+const json = JSON.parse(readFileSync(`${FOLDER}/tokenizer.json`, "utf8"));
+const settings = JSON.parse(readFileSync(`${FOLDER}/tokenizer_config.json`, "utf8"));
+const tokenizer = createTokenizer(json, settings);
+
+/** Every text a decoder hands out, one piece per token, and the rest. */
+function streamed(tokens: readonly number[], by: Tokenizer = tokenizer): string[] {
+  const decoder = by.createDecoder();
+  return [...tokens.map((token) => decoder.push(token)), decoder.flush()];
+}
+
+describe("the tokenizer", () => {
+  test("adds the BOS where asked and gets texts back", () => {
+    const text = "The database connection, naïve café 日本語 🙂👩‍👩‍👧 done.\n\n\ttab";
+    const bare = tokenizer.encode(text, { addSpecialTokens: false });
+    expect(tokenizer.encode(text)).toEqual([1, ...bare]);
+    expect(tokenizer.decode(bare)).toBe(text);
+    expect(tokenizer.decode([1, ...bare, 2])).toBe(text);
+    expect(tokenizer.decode([1, ...bare], { skipSpecialTokens: false })).toBe(`<s>${text}`);
+    expect(tokenizer).toMatchObject({ beginToken: 1, beginText: "<s>", endText: "</s>" });
+    expect(tokenizer.encode("", { addSpecialTokens: false })).toEqual([]);
+    expect(tokenizer.decode([])).toBe("");
+    expect(tokenizer.decode([99_999_999])).toBe("");
+  });
+
+  test("streams whole characters only", () => {
+    const text = "naïve 日本語 🙂👩‍👩‍👧 x";
+    const tokens = tokenizer.encode(text);
+    const pieces = streamed(tokens);
+    expect(pieces.join("")).toBe(text);
+    expect(pieces.length).toBeGreaterThan(text.length / 2); // the vocabulary has no token for most of these
+    for (const piece of pieces) expect(piece).not.toMatch(/[\ud800-\udfff\ufffd]/u); // with u: lone surrogates only
+  });
+
+  test("streams any bytes to the text of decode", () => {
+    const emoji = tokenizer.encode("🙂", { addSpecialTokens: false });
+    const kanji = tokenizer.encode("語", { addSpecialTokens: false });
+    const cases = [
+      emoji.slice(0, -1),
+      emoji.slice(1),
+      [...emoji.slice(0, 2), ...kanji],
+      [...kanji.slice(1), ...emoji],
+    ];
+    for (const tokens of cases) expect(streamed(tokens).join("")).toBe(tokenizer.decode(tokens));
+    let seed = 1;
+    for (let round = 0; round < 50; round++) {
+      const tokens = Array.from({ length: 30 }, () => {
+        seed = (seed * 48271) % 2147483647;
+        return seed % 300;
+      });
+      expect(streamed(tokens).join("")).toBe(tokenizer.decode(tokens));
+    }
+  });
+
+  test("streams decoders that treat the first token differently", () => {
+    const vocab = { "<unk>": 0, "▁Hello": 1, "▁world": 2, "!": 3, "<0xE8>": 4, "<0xAA>": 5, "<0x9E>": 6 };
+    const sentencepiece = createTokenizer({
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: {
+        type: "Sequence",
+        decoders: [
+          { type: "Replace", pattern: { String: "▁" }, content: " " },
+          { type: "ByteFallback" },
+          { type: "Fuse" },
+          { type: "Strip", content: " ", start: 1, stop: 0 },
+        ],
+      },
+      model: { type: "BPE", vocab, merges: [], unk_token: "<unk>", byte_fallback: true },
+    });
+    expect(streamed([1, 2, 4, 5, 6, 2, 3], sentencepiece).join("")).toBe("Hello world語 world!");
+  });
+
+  test("opens from a folder, and takes a missing BOS from the config", async () => {
+    const opened = await openTokenizer(await openDirectory(FOLDER));
+    expect(opened.encode("The database")).toEqual(tokenizer.encode("The database"));
+    expect(opened.chatTemplate).toContain("[INST]");
+    expect(createTokenizer(json, {}, { beginToken: 7 }).beginToken).toBe(7);
+    expect(createTokenizer(json, { bos_token: null }, { beginToken: 7 }).beginToken).toBeNull();
+    expect(createTokenizer(json, { bos_token: { content: "<s>" } }).beginToken).toBe(1);
+  });
+
+  test("refuses folders without one and files that are none", async () => {
+    const folder = (text: string) => fromFiles([["tokenizer.json", new Blob([text])]], "folder");
+    const tagOf = (promise: Promise<unknown>) =>
+      promise.then(
+        () => "none",
+        (error) => (isIsqError(error) ? error.tag : String(error)),
+      );
+    expect(await tagOf(openTokenizer(fromFiles([], "empty")))).toBe("tokenizer/missing");
+    for (const text of ["", "{", "[]", "{}", '{"model":{"type":"Unheard"},"added_tokens":[]}']) {
+      expect(await tagOf(openTokenizer(folder(text)))).toBe("tokenizer/invalid");
+    }
+  });
+});
+
+describe("chat", () => {
+  const messages = [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "Hi" },
+    { role: "assistant", content: "Hello" },
+    { role: "user", content: "Bye" },
+  ];
+
+  test("renders the model's template", () => {
+    const text = renderChat(tokenizer, messages);
+    expect(text).toBe("<s>Be brief.\n[INST] Hi [/INST] Hello</s>[INST] Bye [/INST]");
+    expect(tokenizer.encode(text, { addSpecialTokens: false }).filter((id) => id < 5)).toEqual([
+      1, 3, 4, 2, 3, 4,
+    ]);
+  });
+
+  test("hands variables and the generation prompt to the template", () => {
+    const chatTemplate = "{% if add_generation_prompt %}>{% endif %}{{ tools[0] }}";
+    const own = { ...tokenizer, chatTemplate };
+    expect(renderChat(own, messages, { variables: { tools: ["t"] } })).toBe(">t");
+    expect(renderChat(own, messages, { addGenerationPrompt: false, variables: { tools: ["t"] } })).toBe("t");
+  });
+
+  test("refuses no messages, no template and templates that fail", () => {
+    const tagOf = (run: () => unknown) => {
+      try {
+        run();
+        return "none";
+      } catch (error) {
+        return isIsqError(error) ? error.tag : String(error);
+      }
+    };
+    expect(tagOf(() => renderChat(tokenizer, []))).toBe("prompt/empty");
+    for (const chatTemplate of [null, "{% for %}", "{{ raise_exception('no system role') }}"]) {
+      expect(tagOf(() => renderChat({ ...tokenizer, chatTemplate }, messages))).toBe("tokenizer/invalid");
+    }
+  });
+});
