@@ -132,8 +132,8 @@ export function multiplyBlocks(
   const { blockBytes, blockElements } = TYPES[type];
   const rowBytes = (rowElements(weight.shape) / blockElements) * blockBytes;
   for (let o = first; o < last; o++) {
-    const bytes = weight.data.subarray(o * rowBytes, (o + 1) * rowBytes);
-    for (let r = 0; r < rows; r++) out.values[r * out.width + o] = codec.dotRow(bytes, prepared[r], "ggml");
+    const dotRow = codec.openRow(weight.data.subarray(o * rowBytes, (o + 1) * rowBytes));
+    for (let r = 0; r < rows; r++) out.values[r * out.width + o] = dotRow(prepared[r], "ggml");
   }
 }
 

@@ -1,6 +1,6 @@
 /** What the six types with blocks of 32 share: walking a row, the two encoders (symmetric and affine), the row weight. */
 
-import { clampInt, f32, signedByte, truncateToByte } from "../numerics.js";
+import { clampInt, f32, readHalf, signedByte, truncateToByte } from "../numerics.js";
 import { GGML, importanceWeights, signedPeak, sumOfSquares } from "./search.js";
 import { importanceGrid, searchAffine } from "./search-affine.js";
 import { searchSymmetric } from "./search-symmetric.js";
@@ -78,4 +78,33 @@ function affineCode(N: number, v: number): number {
 
 function saturateToByte(v: number): number {
   return clampInt(Math.trunc(v), 0, 255);
+}
+
+/**
+ * Σ over blocks, in order, of the float step that `combine` makes of the block's integer dot product. `values` are the
+ * row's signed code values; the activations' blocks have their codes at `codesOffset`.
+ */
+export function sumBlocks32(
+  values: Int8Array,
+  activations: Uint8Array,
+  activationBytes: number,
+  codesOffset: number,
+  combine: (integer: number, b: number, activationOffset: number) => number,
+): number {
+  const codes = new Int8Array(activations.buffer, activations.byteOffset, activations.byteLength);
+  let sum = 0;
+  for (let b = 0; b < values.length / BLOCK; b++) {
+    const at = b * activationBytes + codesOffset;
+    let integer = 0;
+    for (let i = 0; i < BLOCK; i++) integer += values[b * BLOCK + i] * codes[at + i];
+    sum = f32(sum + combine(integer, b, b * activationBytes));
+  }
+  return sum;
+}
+
+/** The binary16 field at `offset` of every block of a row. */
+export function readScales(bytes: Uint8Array, blockBytes: number, offset: number): Float32Array {
+  return Float32Array.from({ length: bytes.length / blockBytes }, (_, b) =>
+    readHalf(bytes, b * blockBytes + offset),
+  );
 }

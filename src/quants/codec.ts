@@ -6,6 +6,9 @@ import type { QuantizedTensor, QuantizeOptions } from "./tensor.js";
 /** Order in which a dot product adds its float steps: ggml's generic scalar code, or candle's. */
 export type DotOrder = "ggml" | "mistralrs";
 
+/** Dot product of an opened row with one row of activations in the dot partner's type; binary32. */
+export type DotRow = (activations: Uint8Array, order: DotOrder) => number;
+
 /** Codec of a type whose rows are runs of self-contained blocks. */
 export interface BlockCodec {
   readonly type: IsqType;
@@ -21,8 +24,8 @@ export interface BlockCodec {
   ): number;
   /** Decodes whole blocks into `out`, which has their element count. */
   decodeRow(bytes: Uint8Array, out: Float32Array): void;
-  /** Dot product of a row of this type with a row of its dot partner; binary32. */
-  dotRow(weights: Uint8Array, activations: Uint8Array, order: DotOrder): number;
+  /** Unpacks a row of this type for dot products with any number of rows of its dot partner. */
+  openRow(weights: Uint8Array): DotRow;
 }
 
 /** Codec of a type whose groups or scale span the whole tensor. */

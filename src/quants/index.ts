@@ -152,5 +152,5 @@ export function dot(
       { field: "activations", value: activations.length, limit: blocks * partner.blockBytes },
     );
   }
-  return codec.dotRow(weights, activations, order);
+  return codec.openRow(weights)(activations, order);
 }

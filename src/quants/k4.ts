@@ -1,7 +1,7 @@
 /** What Q4_K and Q5_K share: 32-element sub-blocks with 6-bit scales and minima; they differ in code width and grid. */
 
 import { f32, readHalf, roundHalfAway, writeHalf } from "../numerics.js";
-import type { DotOrder } from "./codec.js";
+import type { DotRow } from "./codec.js";
 import { viewActivations } from "./q8_k.js";
 import { packSixBitPairs, unpackSixBitPairs } from "./scales.js";
 import { GGML, type Lineage, sumOfSquares } from "./search.js";
@@ -16,6 +16,7 @@ import {
 import {
   addLanes,
   addToLanes,
+  foldLanes,
   largestFit,
   recodeAffine,
   SUPER_BLOCK,
@@ -136,33 +137,38 @@ export function decodeSixBit(
   }
 }
 
-/** Dot product of a row with Q8_K activations; `unpack` gives the codes of the block at a byte offset. */
-export function dotSixBit(
+/** Opens a row for dot products with Q8_K activations; `unpack` gives the codes of the block at a byte offset. */
+export function openSixBit(
   weights: Uint8Array,
   blockBytes: number,
-  activations: Uint8Array,
-  order: DotOrder,
   unpack: (offset: number, codes: Uint8Array) => void,
-): number {
+): DotRow {
+  const blocks = weights.length / blockBytes;
+  const values = new Int8Array(blocks * SUPER_BLOCK); // codes are at most 31
+  const scales = new Uint8Array(blocks * SUBS);
+  const mins = new Uint8Array(blocks * SUBS);
   const codes = new Uint8Array(SUPER_BLOCK);
-  const scales = new Uint8Array(SUBS);
-  const mins = new Uint8Array(SUBS);
-  const y = viewActivations(activations);
-  const lanes = new Float32Array(8);
-  let minima = 0;
-  for (let b = 0; b < weights.length / blockBytes; b++) {
-    const o = b * blockBytes;
-    unpack(o, codes);
-    unpackSixBitPairs(weights, o + SCALES, scales, mins);
-    const integers = new Int32Array(8);
-    for (let j = 0; j < SUBS; j++) {
-      addToLanes(integers, scales[j], codes, j * SUB, y.codes, y.codesAt(b) + j * SUB, SUB);
-    }
-    const d = f32(readHalf(weights, o + D) * y.scale(b));
-    for (let l = 0; l < 8; l++) lanes[l] = f32(lanes[l] + f32(d * f32(integers[l])));
-    let integer = 0;
-    for (let j = 0; j < 16; j++) integer += y.sum(b, j) * mins[j >> 1];
-    minima = f32(minima - f32(f32(readHalf(weights, o + DMIN) * y.scale(b)) * integer));
+  for (let b = 0; b < blocks; b++) {
+    const part = [b * SUBS, (b + 1) * SUBS] as const;
+    unpack(b * blockBytes, codes);
+    values.set(codes, b * SUPER_BLOCK);
+    unpackSixBitPairs(weights, b * blockBytes + SCALES, scales.subarray(...part), mins.subarray(...part));
   }
-  return addLanes(minima, lanes, order);
+  return (activations, order) => {
+    const y = viewActivations(activations);
+    const sums = new Float32Array(8);
+    const lanes = new Int32Array(8);
+    let minima = 0;
+    for (let b = 0; b < blocks; b++) {
+      for (let j = 0; j < SUBS; j++) {
+        const from = b * SUPER_BLOCK + j * SUB;
+        addToLanes(lanes, scales[b * SUBS + j], values, from, y.codes, y.codesAt(b) + j * SUB, SUB);
+      }
+      foldLanes(sums, lanes, f32(readHalf(weights, b * blockBytes + D) * y.scale(b)));
+      let integer = 0;
+      for (let j = 0; j < 16; j++) integer += y.sum(b, j) * mins[b * SUBS + (j >> 1)];
+      minima = f32(minima - f32(f32(readHalf(weights, b * blockBytes + DMIN) * y.scale(b)) * integer));
+    }
+    return addLanes(minima, sums, order);
+  };
 }

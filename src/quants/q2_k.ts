@@ -114,27 +114,32 @@ export const q2_k: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations) {
-    const codes = new Uint8Array(SUPER_BLOCK);
-    const y = viewActivations(activations);
-    let sum = 0;
-    for (let b = 0; b < weights.length / blockBytes; b++) {
-      const o = b * blockBytes;
-      unpackPairs(weights, o + QS, codes);
-      let products = 0;
-      let minima = 0;
-      for (let j = 0; j < SUBS; j++) {
-        const packed = weights[o + SCALES + j];
-        const at = y.codesAt(b) + j * SUB;
-        let part = 0;
-        for (let i = 0; i < SUB; i++) part += codes[j * SUB + i] * y.codes[at + i];
-        products += (packed & 15) * part;
-        minima += (packed >> 4) * y.sum(b, j);
-      }
-      const d = f32(y.scale(b) * readHalf(weights, o + D));
-      const dmin = f32(y.scale(b) * readHalf(weights, o + DMIN));
-      sum = f32(sum + f32(f32(d * products) - f32(dmin * minima)));
+  openRow(weights) {
+    const blocks = weights.length / blockBytes;
+    const codes = new Uint8Array(blocks * SUPER_BLOCK);
+    for (let b = 0; b < blocks; b++) {
+      unpackPairs(weights, b * blockBytes + QS, codes.subarray(b * SUPER_BLOCK, (b + 1) * SUPER_BLOCK));
     }
-    return sum;
+    return (activations) => {
+      const y = viewActivations(activations);
+      let sum = 0;
+      for (let b = 0; b < blocks; b++) {
+        let products = 0;
+        let minima = 0;
+        for (let j = 0; j < SUBS; j++) {
+          const packed = weights[b * blockBytes + SCALES + j];
+          const from = b * SUPER_BLOCK + j * SUB;
+          const at = y.codesAt(b) + j * SUB;
+          let part = 0;
+          for (let i = 0; i < SUB; i++) part += codes[from + i] * y.codes[at + i];
+          products += (packed & 15) * part;
+          minima += (packed >> 4) * y.sum(b, j);
+        }
+        const d = f32(y.scale(b) * readHalf(weights, b * blockBytes + D));
+        const dmin = f32(y.scale(b) * readHalf(weights, b * blockBytes + DMIN));
+        sum = f32(sum + f32(f32(d * products) - f32(dmin * minima)));
+      }
+      return sum;
+    };
   },
 };

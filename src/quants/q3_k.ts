@@ -10,6 +10,7 @@ import {
   addLanes,
   addToLanes,
   encodeSuperBlocks,
+  foldLanes,
   peakScale,
   recodeSymmetric,
   SUPER_BLOCK,
@@ -117,21 +118,26 @@ export const q3_k: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations, order) {
-    const values = new Int8Array(SUPER_BLOCK);
-    const scales = new Uint8Array(SUBS);
-    const y = viewActivations(activations);
-    const lanes = new Float32Array(8);
-    for (let b = 0; b < weights.length / blockBytes; b++) {
-      unpackValues(weights, b * blockBytes, values);
-      unpackSixBitScales(weights, b * blockBytes + SCALES, scales);
-      const integers = new Int32Array(8);
-      for (let j = 0; j < SUBS; j++) {
-        addToLanes(integers, scales[j] - 32, values, j * SUB, y.codes, y.codesAt(b) + j * SUB, SUB);
-      }
-      const d = f32(readHalf(weights, b * blockBytes + D) * y.scale(b));
-      for (let l = 0; l < 8; l++) lanes[l] = f32(lanes[l] + f32(d * f32(integers[l])));
+  openRow(weights) {
+    const blocks = weights.length / blockBytes;
+    const values = new Int8Array(blocks * SUPER_BLOCK);
+    const scales = new Uint8Array(blocks * SUBS);
+    for (let b = 0; b < blocks; b++) {
+      unpackValues(weights, b * blockBytes, values.subarray(b * SUPER_BLOCK, (b + 1) * SUPER_BLOCK));
+      unpackSixBitScales(weights, b * blockBytes + SCALES, scales.subarray(b * SUBS, (b + 1) * SUBS));
     }
-    return addLanes(0, lanes, order);
+    return (activations, order) => {
+      const y = viewActivations(activations);
+      const sums = new Float32Array(8);
+      const lanes = new Int32Array(8);
+      for (let b = 0; b < blocks; b++) {
+        for (let j = 0; j < SUBS; j++) {
+          const from = b * SUPER_BLOCK + j * SUB;
+          addToLanes(lanes, scales[b * SUBS + j] - 32, values, from, y.codes, y.codesAt(b) + j * SUB, SUB);
+        }
+        foldLanes(sums, lanes, f32(readHalf(weights, b * blockBytes + D) * y.scale(b)));
+      }
+      return addLanes(0, sums, order);
+    };
   },
 };

@@ -1,13 +1,14 @@
 /** Q4_0: x ≈ d·(code - 8). */
 
-import { f32, readHalf, signedByte, writeHalf } from "../numerics.js";
-import { encodeSymmetric32, forEachBlock32 } from "./block32.js";
+import { f32, readHalf, writeHalf } from "../numerics.js";
+import { encodeSymmetric32, forEachBlock32, readScales, sumBlocks32 } from "./block32.js";
 import type { BlockCodec } from "./codec.js";
 import { packNibbles, unpackNibbles } from "./scales.js";
 import { TYPES } from "./table.js";
 
 const { blockBytes } = TYPES.Q4_0;
-const ACTIVATION_BYTES = TYPES.Q8_0.blockBytes;
+const ACTIVATION = TYPES.Q8_0;
+const ACTIVATION_CODES = 2;
 const N = 8;
 const D = 0;
 const QS = 2;
@@ -33,17 +34,17 @@ export const q4_0: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations) {
+  openRow(weights) {
+    const scales = readScales(weights, blockBytes, D);
     const codes = new Uint8Array(32);
-    let sum = 0;
-    for (let b = 0; b < weights.length / blockBytes; b++) {
-      const a = b * ACTIVATION_BYTES;
+    const values = new Int8Array(scales.length * 32);
+    for (let b = 0; b < scales.length; b++) {
       unpackNibbles(weights, b * blockBytes + QS, codes);
-      let integer = 0;
-      for (let i = 0; i < 32; i++) integer += (codes[i] - N) * signedByte(activations[a + 2 + i]);
-      const dx = readHalf(weights, b * blockBytes + D);
-      sum = f32(sum + f32(f32(integer * dx) * readHalf(activations, a)));
+      for (let i = 0; i < 32; i++) values[b * 32 + i] = codes[i] - N;
     }
-    return sum;
+    return (activations) =>
+      sumBlocks32(values, activations, ACTIVATION.blockBytes, ACTIVATION_CODES, (integer, b, a) =>
+        f32(f32(integer * scales[b]) * readHalf(activations, a)),
+      );
   },
 };

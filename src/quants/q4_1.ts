@@ -1,13 +1,14 @@
 /** Q4_1: x ≈ d·code + m. */
 
-import { f32, readHalf, signedByte, writeHalf } from "../numerics.js";
-import { encodeAffine32, forEachBlock32 } from "./block32.js";
+import { f32, readHalf, writeHalf } from "../numerics.js";
+import { encodeAffine32, forEachBlock32, readScales, sumBlocks32 } from "./block32.js";
 import type { BlockCodec } from "./codec.js";
 import { packNibbles, unpackNibbles } from "./scales.js";
 import { TYPES } from "./table.js";
 
 const { blockBytes } = TYPES.Q4_1;
-const ACTIVATION_BYTES = TYPES.Q8_1.blockBytes;
+const ACTIVATION = TYPES.Q8_1;
+const ACTIVATION_CODES = 4;
 const N = 15;
 const D = 0;
 const M = 2;
@@ -37,20 +38,21 @@ export const q4_1: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations, order) {
+  openRow(weights) {
+    const scales = readScales(weights, blockBytes, D);
+    const mins = readScales(weights, blockBytes, M);
     const codes = new Uint8Array(32);
-    let sum = 0;
-    for (let b = 0; b < weights.length / blockBytes; b++) {
-      const w = b * blockBytes;
-      const a = b * ACTIVATION_BYTES;
-      unpackNibbles(weights, w + QS, codes);
-      let integer = 0;
-      for (let i = 0; i < 32; i++) integer += codes[i] * signedByte(activations[a + 4 + i]);
-      const dx = readHalf(weights, w + D);
-      const dy = readHalf(activations, a);
-      const product = order === "ggml" ? f32(f32(dx * dy) * integer) : f32(f32(integer * dx) * dy);
-      sum = f32(sum + f32(product + f32(readHalf(weights, w + M) * readHalf(activations, a + 2))));
+    const values = new Int8Array(scales.length * 32);
+    for (let b = 0; b < scales.length; b++) {
+      unpackNibbles(weights, b * blockBytes + QS, codes);
+      values.set(codes, b * 32);
     }
-    return sum;
+    return (activations, order) =>
+      sumBlocks32(values, activations, ACTIVATION.blockBytes, ACTIVATION_CODES, (integer, b, a) => {
+        const dy = readHalf(activations, a);
+        const product =
+          order === "ggml" ? f32(f32(scales[b] * dy) * integer) : f32(f32(integer * scales[b]) * dy);
+        return f32(product + f32(mins[b] * readHalf(activations, a + 2)));
+      });
   },
 };

@@ -1,13 +1,14 @@
 /** Q5_0: x ≈ d·(code - 16), fifth bits apart. */
 
-import { f32, readHalf, signedByte, writeHalf } from "../numerics.js";
-import { encodeSymmetric32, forEachBlock32 } from "./block32.js";
+import { f32, readHalf, writeHalf } from "../numerics.js";
+import { encodeSymmetric32, forEachBlock32, readScales, sumBlocks32 } from "./block32.js";
 import type { BlockCodec } from "./codec.js";
 import { packFifthBits, packNibbles, unpackFifthBits, unpackNibbles } from "./scales.js";
 import { TYPES } from "./table.js";
 
 const { blockBytes } = TYPES.Q5_0;
-const ACTIVATION_BYTES = TYPES.Q8_0.blockBytes;
+const ACTIVATION = TYPES.Q8_0;
+const ACTIVATION_CODES = 2;
 const N = 16;
 const D = 0;
 const QH = 2;
@@ -36,18 +37,18 @@ export const q5_0: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations) {
+  openRow(weights) {
+    const scales = readScales(weights, blockBytes, D);
     const codes = new Uint8Array(32);
-    let sum = 0;
-    for (let b = 0; b < weights.length / blockBytes; b++) {
-      const a = b * ACTIVATION_BYTES;
+    const values = new Int8Array(scales.length * 32);
+    for (let b = 0; b < scales.length; b++) {
       unpackNibbles(weights, b * blockBytes + QS, codes);
       unpackFifthBits(weights, b * blockBytes + QH, codes);
-      let integer = 0;
-      for (let i = 0; i < 32; i++) integer += (codes[i] - N) * signedByte(activations[a + 2 + i]);
-      const dx = readHalf(weights, b * blockBytes + D);
-      sum = f32(sum + f32(f32(dx * readHalf(activations, a)) * integer));
+      for (let i = 0; i < 32; i++) values[b * 32 + i] = codes[i] - N;
     }
-    return sum;
+    return (activations) =>
+      sumBlocks32(values, activations, ACTIVATION.blockBytes, ACTIVATION_CODES, (integer, b, a) =>
+        f32(f32(scales[b] * readHalf(activations, a)) * integer),
+      );
   },
 };

@@ -2,7 +2,7 @@
 
 import { f32 } from "../numerics.js";
 import type { BlockCodec } from "./codec.js";
-import { D, DMIN, decodeSixBit, dotSixBit, encodeSixBit } from "./k4.js";
+import { D, DMIN, decodeSixBit, encodeSixBit, openSixBit } from "./k4.js";
 import { packNibblePlanes, unpackNibblePlanes } from "./scales.js";
 import type { AffineGrid } from "./search-affine.js";
 import { encodeSuperBlocks, SUPER_BLOCK } from "./superblock.js";
@@ -41,8 +41,6 @@ export const q5_k: BlockCodec = {
     }
   },
 
-  dotRow: (weights, activations, order) =>
-    dotSixBit(weights, blockBytes, activations, order, (offset, codes) =>
-      unpackCodes(weights, offset, codes),
-    ),
+  openRow: (weights) =>
+    openSixBit(weights, blockBytes, (offset, codes) => unpackCodes(weights, offset, codes)),
 };

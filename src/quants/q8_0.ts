@@ -9,6 +9,7 @@ import {
   truncateToByte,
   writeHalf,
 } from "../numerics.js";
+import { readScales, sumBlocks32 } from "./block32.js";
 import type { BlockCodec } from "./codec.js";
 import { signedPeak } from "./search.js";
 import { type Algorithm, TYPES } from "./table.js";
@@ -42,11 +43,11 @@ function roundAway(v: number): number {
   return Number.isFinite(v) ? roundHalfAway(v) : v;
 }
 
-/** Σ of 32 products of signed bytes. Shared with Q8_1. */
-export function dotBytes32(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number): number {
-  let integer = 0;
-  for (let i = 0; i < 32; i++) integer += signedByte(a[aOffset + i]) * signedByte(b[bOffset + i]);
-  return integer;
+/** The signed codes of a row, block after block. Shared with Q8_1. */
+export function unpackBytes32(bytes: Uint8Array, blockBytes: number, offset: number): Int8Array {
+  const values = new Int8Array((bytes.length / blockBytes) * 32);
+  for (let i = 0; i < values.length; i++) values[i] = bytes[(i >> 5) * blockBytes + offset + (i & 31)];
+  return values;
 }
 
 export const q8_0: BlockCodec = {
@@ -68,14 +69,13 @@ export const q8_0: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations, order) {
-    let sum = 0;
-    for (let o = 0; o < weights.length; o += blockBytes) {
-      const integer = dotBytes32(weights, o + QS, activations, o + QS);
-      const dx = readHalf(weights, o + D);
-      const dy = readHalf(activations, o + D);
-      sum = f32(sum + (order === "ggml" ? f32(integer * f32(dx * dy)) : f32(f32(integer * dx) * dy)));
-    }
-    return sum;
+  openRow(weights) {
+    const scales = readScales(weights, blockBytes, D);
+    const values = unpackBytes32(weights, blockBytes, QS);
+    return (activations, order) =>
+      sumBlocks32(values, activations, blockBytes, QS, (integer, b, a) => {
+        const dy = readHalf(activations, a + D);
+        return order === "ggml" ? f32(integer * f32(scales[b] * dy)) : f32(f32(integer * scales[b]) * dy);
+      });
   },
 };

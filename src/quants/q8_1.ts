@@ -1,8 +1,9 @@
 /** Q8_1: Q8_0 plus s, the scaled sum of the codes; also the activation type of Q4_1 and Q5_1. */
 
 import { f32, floatFromHalf, halfFromFloat, readHalf, signedByte, writeHalf } from "../numerics.js";
+import { readScales, sumBlocks32 } from "./block32.js";
 import type { BlockCodec } from "./codec.js";
-import { dotBytes32, encodeBytes32 } from "./q8_0.js";
+import { encodeBytes32, unpackBytes32 } from "./q8_0.js";
 import { TYPES } from "./table.js";
 
 const { blockBytes } = TYPES.Q8_1;
@@ -33,12 +34,12 @@ export const q8_1: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations) {
-    let sum = 0;
-    for (let o = 0; o < weights.length; o += blockBytes) {
-      const integer = dotBytes32(weights, o + QS, activations, o + QS);
-      sum = f32(sum + f32(f32(integer * readHalf(weights, o + D)) * readHalf(activations, o + D)));
-    }
-    return sum;
+  openRow(weights) {
+    const scales = readScales(weights, blockBytes, D);
+    const values = unpackBytes32(weights, blockBytes, QS);
+    return (activations) =>
+      sumBlocks32(values, activations, blockBytes, QS, (integer, b, a) =>
+        f32(f32(integer * scales[b]) * readHalf(activations, a + D)),
+      );
   },
 };

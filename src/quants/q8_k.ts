@@ -64,16 +64,18 @@ export const q8_k: BlockCodec = {
     }
   },
 
-  dotRow(weights, activations) {
+  openRow(weights) {
     const x = viewActivations(weights);
-    const y = viewActivations(activations);
-    let sum = 0;
-    for (let b = 0; b < weights.length / blockBytes; b++) {
-      let integer = 0;
-      const at = x.codesAt(b);
-      for (let i = 0; i < SUPER_BLOCK; i++) integer += x.codes[at + i] * y.codes[at + i];
-      sum = f32(sum + f32(f32(integer * x.scale(b)) * y.scale(b)));
-    }
-    return sum;
+    return (activations) => {
+      const y = viewActivations(activations);
+      let sum = 0;
+      for (let b = 0; b < weights.length / blockBytes; b++) {
+        const at = x.codesAt(b);
+        let integer = 0;
+        for (let i = 0; i < SUPER_BLOCK; i++) integer += x.codes[at + i] * y.codes[at + i];
+        sum = f32(sum + f32(f32(integer * x.scale(b)) * y.scale(b)));
+      }
+      return sum;
+    };
   },
 };

@@ -112,15 +112,23 @@ export function recodeSymmetric(
 export function addToLanes(
   lanes: Int32Array,
   scale: number,
-  values: Int8Array | Uint8Array,
+  values: Int8Array,
   valuesAt: number,
   activations: Int8Array,
   activationsAt: number,
   count: number,
 ): void {
-  for (let i = 0; i < count; i++) {
-    lanes[i & 7] += scale * (values[valuesAt + i] * activations[activationsAt + i]);
+  for (let l = 0; l < 8; l++) {
+    let part = 0;
+    for (let i = l; i < count; i += 8) part += values[valuesAt + i] * activations[activationsAt + i];
+    lanes[l] += scale * part;
   }
+}
+
+/** Adds d·t_l of one super-block to the eight binary32 lane sums and clears the integers. */
+export function foldLanes(sums: Float32Array, lanes: Int32Array, d: number): void {
+  for (let l = 0; l < 8; l++) sums[l] = f32(sums[l] + f32(d * f32(lanes[l])));
+  lanes.fill(0);
 }
 
 /** The end of the dot products with eight lane sums: start + S_0, + S_1 … (ggml), or ΣS first (candle). */
