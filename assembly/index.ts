@@ -1,0 +1,53 @@
+// Everything the module exports. See README.md for the calling convention.
+
+export { HEAP_BASE } from "./memory";
+export { f16_encode, f16_decode, bf16_encode, bf16_decode } from "./f16";
+export {
+  Q4_0_BLOCK_ELEMENTS,
+  Q4_0_BLOCK_BYTES,
+  q4_0_quantize_ggml,
+  q4_0_quantize_mistralrs,
+  q4_0_dequantize,
+} from "./q4_0";
+export {
+  Q4_1_BLOCK_ELEMENTS,
+  Q4_1_BLOCK_BYTES,
+  q4_1_quantize_ggml,
+  q4_1_quantize_mistralrs,
+  q4_1_dequantize,
+} from "./q4_1";
+export {
+  Q5_0_BLOCK_ELEMENTS,
+  Q5_0_BLOCK_BYTES,
+  q5_0_quantize_ggml,
+  q5_0_quantize_mistralrs,
+  q5_0_dequantize,
+} from "./q5_0";
+export {
+  Q5_1_BLOCK_ELEMENTS,
+  Q5_1_BLOCK_BYTES,
+  q5_1_quantize_ggml,
+  q5_1_quantize_mistralrs,
+  q5_1_dequantize,
+} from "./q5_1";
+export {
+  Q8_0_BLOCK_ELEMENTS,
+  Q8_0_BLOCK_BYTES,
+  q8_0_quantize_ggml,
+  q8_0_quantize_mistralrs,
+  q8_0_dequantize,
+} from "./q8_0";
+export {
+  Q8_1_BLOCK_ELEMENTS,
+  Q8_1_BLOCK_BYTES,
+  q8_1_quantize_ggml,
+  q8_1_quantize_mistralrs,
+  q8_1_dequantize,
+} from "./q8_1";
+export {
+  Q8K_BLOCK_ELEMENTS,
+  Q8K_BLOCK_BYTES,
+  q8_k_quantize_ggml,
+  q8_k_quantize_mistralrs,
+  q8_k_dequantize,
+} from "./q8_k";

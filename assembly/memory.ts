@@ -1,0 +1,55 @@
+// The memory map. The first 64 KiB belong to the kernels as scratch at fixed addresses: a constant address costs nothing
+// in an instruction, a pointer costs a register. What AssemblyScript itself places (`memory.data`) follows from
+// 65536 on (`memoryBase` in asconfig.json), then HEAP_BASE; from there on memory is the caller's.
+
+/** Eight sub-blocks of up to 32 elements, transposed: vector i of half A holds element i of sub-blocks 0..3. */
+export const X_A: usize = 1024;
+export const X_B: usize = X_A + 512;
+/** Their weights, and w·x where a search wants it; same shape. */
+export const W_A: usize = X_B + 512;
+export const W_B: usize = W_A + 512;
+export const WX_A: usize = W_B + 512;
+export const WX_B: usize = WX_A + 512;
+/** Candidate codes as floats; same shape. */
+export const L_A: usize = WX_B + 512;
+export const L_B: usize = L_A + 512;
+
+/**
+ * What searches leave for up to four super-blocks of 16 sub-blocks: [super-block][sub-block] floats. Plain encoders use the
+ * first super-block only.
+ */
+export const FIT_SCALE: usize = L_B + 512;
+/** The negated minimum. */
+export const FIT_MIN: usize = FIT_SCALE + 256;
+/** Codes of the accepted candidate are code(iscale·(x - low)): they are made again from these two when needed. */
+export const FIT_ISCALE: usize = FIT_MIN + 256;
+export const FIT_LOW: usize = FIT_ISCALE + 256;
+/** Σ w of each sub-block. */
+export const FIT_SUMW: usize = FIT_LOW + 256;
+/** Codes of scale and minimum, a byte each: [super-block][sub-block]. */
+export const SCALE_CODES: usize = FIT_SUMW + 256;
+export const MIN_CODES: usize = SCALE_CODES + 64;
+/** Scale of scales and of minima of each super-block. */
+export const BLOCK_D: usize = MIN_CODES + 64;
+export const BLOCK_DMIN: usize = BLOCK_D + 16;
+
+/** State of a search, up to 32 vectors for each half. */
+export const STATE_A: usize = BLOCK_DMIN + 16;
+export const STATE_B: usize = STATE_A + 512;
+
+/** Codes of one super-block, a byte each. */
+export const CODES: usize = STATE_B + 512;
+/** Importance weights of one super-block, or of eight blocks of 32, in element order. */
+export const WEIGHTS: usize = CODES + 256;
+
+/** Four super-blocks in four lanes for their scale-of-scales search, up to 16 vectors each: values, weights, codes. */
+export const QUAD_X: usize = WEIGHTS + 1024;
+export const QUAD_W: usize = QUAD_X + 256;
+export const QUAD_L: usize = QUAD_W + 256;
+
+/** Scratch of the dot products and of decoded rows starts here and ends at 65536. */
+export const DOT_SCRATCH: usize = 16384;
+export const DOT_SCRATCH_BYTES: usize = 49152;
+
+/** First byte that no kernel touches by itself. */
+export const HEAP_BASE: usize = (__heap_base + 63) & ~63;

@@ -1,0 +1,35 @@
+// Q4_0: x ≈ d·(code - 8).
+
+import { encodeSymmetric32 } from "./symmetric32";
+import { storeDecoded } from "./block32";
+import { loadHalf } from "./f16";
+import { searchSymmetricRows } from "./searched32";
+
+export const Q4_0_BLOCK_ELEMENTS: i32 = 32;
+export const Q4_0_BLOCK_BYTES: i32 = 18;
+const QS: usize = 2;
+
+function encode(src: usize, dst: usize, count: i32, saturate: bool): void {
+  for (const end = src + (<usize>count << 2); src < end; src += 128, dst += 18) encodeSymmetric32(src, dst, 8, saturate);
+}
+
+export function q4_0_quantize_ggml(src: usize, importance: usize, dst: usize, rows: i32, width: i32): i32 {
+  if (importance == 0) encode(src, dst, rows * width, false);
+  else searchSymmetricRows(src, importance, dst, rows, width, 8, 18);
+  return 0;
+}
+
+export function q4_0_quantize_mistralrs(src: usize, importance: usize, dst: usize, rows: i32, width: i32): i32 {
+  encode(src, dst, rows * width, true);
+  return 0;
+}
+
+export function q4_0_dequantize(src: usize, dst: usize, count: i32): void {
+  const mask = i8x16.splat(15);
+  for (const end = dst + (<usize>count << 2); dst < end; src += 18, dst += 128) {
+    const d = f32x4.splat(loadHalf(src));
+    const nibbles = v128.load(src, QS);
+    storeDecoded(i8x16.sub(v128.and(nibbles, mask), i8x16.splat(8)), d, d, false, dst);
+    storeDecoded(i8x16.sub(i8x16.shr_u(nibbles, 4), i8x16.splat(8)), d, d, false, dst + 64);
+  }
+}

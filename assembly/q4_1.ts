@@ -1,0 +1,36 @@
+// Q4_1: x ≈ d·code + m.
+
+import { encodeAffine32 } from "./affine32";
+import { storeDecoded } from "./block32";
+import { loadHalf } from "./f16";
+import { searchAffineRows } from "./searched32";
+
+export const Q4_1_BLOCK_ELEMENTS: i32 = 32;
+export const Q4_1_BLOCK_BYTES: i32 = 20;
+const QS: usize = 4;
+
+function encode(src: usize, dst: usize, count: i32, saturate: bool): void {
+  for (const end = src + (<usize>count << 2); src < end; src += 128, dst += 20) encodeAffine32(src, dst, 15, saturate);
+}
+
+export function q4_1_quantize_ggml(src: usize, importance: usize, dst: usize, rows: i32, width: i32): i32 {
+  if (importance == 0) encode(src, dst, rows * width, false);
+  else searchAffineRows(src, importance, dst, rows, width, 15, 20);
+  return 0;
+}
+
+export function q4_1_quantize_mistralrs(src: usize, importance: usize, dst: usize, rows: i32, width: i32): i32 {
+  encode(src, dst, rows * width, true);
+  return 0;
+}
+
+export function q4_1_dequantize(src: usize, dst: usize, count: i32): void {
+  const mask = i8x16.splat(15);
+  for (const end = dst + (<usize>count << 2); dst < end; src += 20, dst += 128) {
+    const d = f32x4.splat(loadHalf(src));
+    const m = f32x4.splat(loadHalf(src + 2));
+    const nibbles = v128.load(src, QS);
+    storeDecoded(v128.and(nibbles, mask), d, m, true, dst);
+    storeDecoded(i8x16.shr_u(nibbles, 4), d, m, true, dst + 64);
+  }
+}
