@@ -1,0 +1,315 @@
+/** Small domains, whole: number formats, packings, and the place of every bit of every code. */
+
+import { describe, expect, it } from "vitest";
+import {
+  bfloatFromFloat,
+  bitsOf,
+  e4m3FromFloat,
+  floatFromBfloat,
+  floatFromE4m3,
+  floatFromHalf,
+  fromBits,
+  halfFromFloat,
+} from "../../src/numerics.js";
+import { dequantize, type IsqType, TYPES } from "../../src/quants/index.js";
+import * as pack from "../../src/quants/scales.js";
+
+/** The binary32 numbers just below and above. */
+const neighbours = (v: number): [number, number] => [fromBits(bitsOf(v) - 1), fromBits(bitsOf(v) + 1)];
+
+/** Collects at most a few failures, so that a broken table does not print 65,536 lines. */
+function failures(count: number, check: (i: number) => boolean): string[] {
+  const list: string[] = [];
+  for (let i = 0; i < count && list.length < 8; i++) if (!check(i)) list.push(`0x${i.toString(16)}`);
+  return list;
+}
+
+describe("binary16", () => {
+  const value = (half: number): number => {
+    const [exponent, fraction] = [(half >> 10) & 31, half & 1023];
+    const magnitude = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15);
+    return half & 0x8000 ? -magnitude : magnitude;
+  };
+
+  it("all 65,536 patterns decode to their value and encode back", () => {
+    const wrong = failures(65536, (half) => {
+      const v = floatFromHalf(half);
+      if ((half & 0x7fff) > 0x7c00) return Number.isNaN(v);
+      if ((half & 0x7fff) === 0x7c00) return v === (half & 0x8000 ? -1 : 1) * Number.POSITIVE_INFINITY;
+      return Object.is(v, value(half)) && halfFromFloat(v) === half;
+    });
+    expect(wrong).toEqual([]);
+    expect([halfFromFloat(Number.POSITIVE_INFINITY), halfFromFloat(Number.NEGATIVE_INFINITY)]).toEqual([
+      0x7c00, 0xfc00,
+    ]);
+    expect([halfFromFloat(Number.NaN), halfFromFloat(fromBits(0xffc00001))].map((h) => h & 0x7fff)).toEqual([
+      0x7e00, 0x7e00,
+    ]);
+  });
+
+  it("between neighbours the nearest wins, and ties go to the even one, up to infinity", () => {
+    const wrong = failures(0x7c00, (half) => {
+      const midpoint = (value(half) + (half === 0x7bff ? 65536 : value(half + 1))) / 2;
+      const [below, above] = neighbours(midpoint);
+      return [0, 0x8000].every((sign) => {
+        const s = sign ? -1 : 1;
+        return (
+          halfFromFloat(s * below) === (sign | half) &&
+          halfFromFloat(s * above) === (sign | (half + 1)) &&
+          halfFromFloat(s * midpoint) === (sign | (half + (half & 1)))
+        );
+      });
+    });
+    expect(wrong).toEqual([]);
+  });
+});
+
+describe("bfloat16", () => {
+  it("all 65,536 patterns decode to their value and encode back", () => {
+    const wrong = failures(65536, (bfloat) => {
+      const v = floatFromBfloat(bfloat);
+      if ((bfloat & 0x7fff) > 0x7f80) return Number.isNaN(v);
+      return bitsOf(v) === (bfloat << 16) >>> 0 && bfloatFromFloat(v) === bfloat;
+    });
+    expect(wrong).toEqual([]);
+    expect(bfloatFromFloat(Number.NaN) & 0x7fff).toBe(0x7fc0);
+  });
+
+  it("between neighbours the nearest wins, and ties go to the even one, up to infinity", () => {
+    const wrong = failures(65536, (bfloat) => {
+      if ((bfloat & 0x7fff) >= 0x7f80) return true;
+      const midpoint = ((bfloat << 16) | 0x8000) >>> 0;
+      return (
+        bfloatFromFloat(fromBits(midpoint - 1)) === bfloat &&
+        bfloatFromFloat(fromBits(midpoint + 1)) === bfloat + 1 &&
+        bfloatFromFloat(fromBits(midpoint)) === bfloat + (bfloat & 1)
+      );
+    });
+    expect(wrong).toEqual([]);
+  });
+});
+
+describe("E4M3", () => {
+  it("all 256 codes decode to their value and encode back", () => {
+    const wrong = failures(256, (code) => {
+      const v = floatFromE4m3(code);
+      const [exponent, fraction] = [(code >> 3) & 15, code & 7];
+      if (exponent === 15 && fraction === 7) return Number.isNaN(v) && e4m3FromFloat(v) === 0x7f;
+      const magnitude = exponent === 0 ? fraction * 2 ** -9 : (1 + fraction / 8) * 2 ** (exponent - 7);
+      return Object.is(v, code & 0x80 ? -magnitude : magnitude) && e4m3FromFloat(v) === code;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it("between neighbours the nearest wins, and ties go to the even one", () => {
+    const wrong = failures(0x7e, (code) => {
+      const midpoint = (floatFromE4m3(code) + floatFromE4m3(code + 1)) / 2;
+      const [below, above] = neighbours(midpoint);
+      return [0, 0x80].every((sign) => {
+        const s = sign ? -1 : 1;
+        return (
+          e4m3FromFloat(s * below) === (sign | code) &&
+          e4m3FromFloat(s * above) === (sign | (code + 1)) &&
+          e4m3FromFloat(s * midpoint) === (sign | (code + (code & 1)))
+        );
+      });
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it("448 and above stay at the largest finite value", () => {
+    for (const v of [448, 449, 463.9, 464, 480, 1e30, Number.POSITIVE_INFINITY]) {
+      expect([e4m3FromFloat(v), e4m3FromFloat(-v)]).toEqual([0x7e, 0xfe]);
+    }
+  });
+});
+
+describe("packings of scales", () => {
+  /** Calls `check` for all 2^24 values of three bytes; returns the first for which it fails. */
+  function allTriples(check: (a: number, b: number, c: number) => boolean): string | undefined {
+    for (let n = 0; n < 2 ** 24; n++) {
+      if (!check(n & 255, (n >> 8) & 255, n >> 16)) return `bytes 0x${n.toString(16)}`;
+    }
+    return undefined;
+  }
+
+  /** Byte triple (j, j + 4, j + 8) is its own unit in both 6-bit packings; the four units get the triple rotated. */
+  function setTriples(bytes: Uint8Array, triple: readonly number[]): void {
+    for (let i = 0; i < 12; i++) bytes[i] = triple[((i >> 2) + i) % 3];
+  }
+
+  const same = (a: Uint8Array, b: Uint8Array): boolean => {
+    for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+    return true;
+  };
+
+  it("six-bit pairs of Q4K and Q5K: all bytes round trip", () => {
+    const [bytes, back, scales, mins] = [
+      new Uint8Array(12),
+      new Uint8Array(12),
+      new Uint8Array(8),
+      new Uint8Array(8),
+    ];
+    const wrong = allTriples((a, b, c) => {
+      setTriples(bytes, [a, b, c]);
+      pack.unpackSixBitPairs(bytes, 0, scales, mins);
+      pack.packSixBitPairs(scales, mins, back, 0);
+      return same(bytes, back);
+    });
+    expect(wrong).toBeUndefined();
+  });
+
+  it("six-bit scales of Q3K: all bytes round trip", () => {
+    const [bytes, back, codes] = [new Uint8Array(12), new Uint8Array(12), new Uint8Array(16)];
+    const wrong = allTriples((a, b, c) => {
+      setTriples(bytes, [a, b, c]);
+      pack.unpackSixBitScales(bytes, 0, codes);
+      back.fill(0);
+      pack.packSixBitScales(codes, back, 0);
+      return same(bytes, back);
+    });
+    expect(wrong).toBeUndefined();
+  });
+
+  it("six-bit pairs: every scale and minimum lies where the layout says", () => {
+    for (let j = 0; j < 8; j++) {
+      for (let v = 0; v < 64; v++) {
+        const [scales, mins] = [new Uint8Array(8), new Uint8Array(8)];
+        scales[j] = v;
+        const expected = new Uint8Array(12);
+        expected[j < 4 ? j : j + 4] = j < 4 ? v : v & 15;
+        if (j >= 4) expected[j - 4] = (v >> 4) << 6;
+        const out = new Uint8Array(12);
+        pack.packSixBitPairs(scales, mins, out, 0);
+        expect(out).toEqual(expected);
+
+        expected.fill(0);
+        expected[j + 4] = j < 4 ? v : (v & 15) << 4;
+        if (j >= 4) expected[j] = (v >> 4) << 6;
+        pack.packSixBitPairs(mins, scales, out, 0);
+        expect(out).toEqual(expected);
+      }
+    }
+  });
+
+  it("six-bit scales: every scale lies where the layout says", () => {
+    for (let j = 0; j < 16; j++) {
+      for (let v = 0; v < 64; v++) {
+        const codes = new Uint8Array(16);
+        codes[j] = v;
+        const expected = new Uint8Array(12);
+        expected[j % 8] = j < 8 ? v & 15 : (v & 15) << 4;
+        expected[8 + (j % 4)] = (v >> 4) << (2 * Math.floor(j / 4));
+        const out = new Uint8Array(12);
+        pack.packSixBitScales(codes, out, 0);
+        expect(out).toEqual(expected);
+      }
+    }
+  });
+
+  const packings = [
+    { name: "nibbles", codes: 32, bits: 4, bytes: 16, into: pack.packNibbles, from: pack.unpackNibbles },
+    { name: "pairs", codes: 256, bits: 2, bytes: 64, into: pack.packPairs, from: pack.unpackPairs },
+    {
+      name: "planes",
+      codes: 256,
+      bits: 4,
+      bytes: 128,
+      into: pack.packNibblePlanes,
+      from: pack.unpackNibblePlanes,
+    },
+    {
+      name: "fifth bits",
+      codes: 32,
+      bits: 5,
+      bytes: 4,
+      into: pack.packFifthBits,
+      from: pack.unpackFifthBits,
+    },
+  ];
+  it.each(packings)(
+    "$name: every byte value at every place round trips",
+    ({ codes, bytes, bits, into, from }) => {
+      for (let at = 0; at < bytes; at++) {
+        for (let v = 0; v < 256; v++) {
+          const packed = new Uint8Array(bytes + 3).fill(0xa5);
+          packed.fill(0, 3);
+          packed[3 + at] = v;
+          const unpacked = new Uint8Array(codes);
+          from(packed, 3, unpacked);
+          const back = new Uint8Array(bytes + 3).fill(0xa5);
+          back.fill(0, 3);
+          into(unpacked, back, 3);
+          expect(back).toEqual(packed);
+          expect(unpacked.every((code) => code < 2 ** bits)).toBe(true);
+        }
+      }
+    },
+  );
+});
+
+/** Where bit `bit` of the code of element i is stored: byte of the block and bit of the byte. */
+const CODE_BITS: Partial<Record<IsqType, (i: number, bit: number) => [number, number]>> = {
+  Q4_0: (i, bit) => [2 + (i % 16), bit + (i < 16 ? 0 : 4)],
+  Q4_1: (i, bit) => [4 + (i % 16), bit + (i < 16 ? 0 : 4)],
+  Q5_0: (i, bit) => (bit === 4 ? [2 + (i >> 3), i % 8] : [6 + (i % 16), bit + (i < 16 ? 0 : 4)]),
+  Q5_1: (i, bit) => (bit === 4 ? [4 + (i >> 3), i % 8] : [8 + (i % 16), bit + (i < 16 ? 0 : 4)]),
+  Q2K: (i, bit) => [16 + 32 * (i >> 7) + (i % 32), bit + 2 * ((i >> 5) % 4)],
+  Q3K: (i, bit) => (bit === 2 ? [i % 32, i >> 5] : [32 + 32 * (i >> 7) + (i % 32), bit + 2 * ((i >> 5) % 4)]),
+  Q4K: (i, bit) => [16 + 32 * (i >> 6) + (i % 32), bit + (i % 64 < 32 ? 0 : 4)],
+  Q5K: (i, bit) =>
+    bit === 4 ? [16 + (i % 32), i >> 5] : [48 + 32 * (i >> 6) + (i % 32), bit + (i % 64 < 32 ? 0 : 4)],
+  Q6K: (i, bit) => {
+    const [half, quarter, l] = [i >> 7, (i >> 5) % 4, i % 32];
+    return bit >= 4
+      ? [128 + 32 * half + l, bit - 4 + 2 * quarter]
+      : [64 * half + 32 * (quarter % 2) + l, bit + (quarter < 2 ? 0 : 4)];
+  },
+};
+
+const CODE_WIDTH: Partial<Record<IsqType, number>> = {
+  Q4_0: 4,
+  Q4_1: 4,
+  Q5_0: 5,
+  Q5_1: 5,
+  Q2K: 2,
+  Q3K: 3,
+  Q4K: 4,
+  Q5K: 5,
+  Q6K: 6,
+};
+
+/** A block with d = 1, every sub-block scale 1, every minimum 0 and every code 0. */
+function unitBlock(type: IsqType): Uint8Array {
+  const { blockBytes, fields } = TYPES[type];
+  const block = new Uint8Array(blockBytes);
+  const at = (name: string): number => fields.find((field) => field.name === name)?.offset as number;
+  block[at("d") + 1] = 0x3c;
+  if (type === "Q2K") block.fill(1, at("scales"), at("scales") + 16);
+  if (type === "Q3K") pack.packSixBitScales(new Uint8Array(16).fill(33), block, at("scales"));
+  if (type === "Q4K" || type === "Q5K") {
+    pack.packSixBitPairs(new Uint8Array(8).fill(1), new Uint8Array(8), block, at("scales"));
+  }
+  if (type === "Q6K") block.fill(1, at("scales"), at("scales") + 16);
+  return block;
+}
+
+describe("every bit of every code", () => {
+  it.each(Object.keys(CODE_BITS) as IsqType[])("%s: lies where the layout says", (type) => {
+    const place = CODE_BITS[type] as (i: number, bit: number) => [number, number];
+    const { blockElements } = TYPES[type];
+    const decode = (data: Uint8Array) =>
+      dequantize({ type, algorithm: "ggml", shape: [blockElements], data });
+    const zero = decode(unitBlock(type));
+    for (let i = 0; i < blockElements; i++) {
+      for (let bit = 0; bit < (CODE_WIDTH[type] as number); bit++) {
+        const block = unitBlock(type);
+        const [byte, shift] = place(i, bit);
+        block[byte] |= 1 << shift;
+        const expected = zero.slice();
+        expected[i] += 2 ** bit;
+        expect(decode(block)).toEqual(expected);
+      }
+    }
+  });
+});
