@@ -1,6 +1,6 @@
 // Importance weights, importance_i · sqrt(sigma2 + x_i·x_i), and the sums of squares they look at.
 
-import { WEIGHTS } from "./memory";
+import { SIGMAS } from "./memory";
 
 /** Σ x·x of `count` floats in index order: a chain of additions that no lanes may split. */
 export function sumOfSquares(x: usize, count: i32): f32 {
@@ -16,32 +16,28 @@ export function sumOfSquares(x: usize, count: i32): f32 {
   return sum;
 }
 
-/** Four of them at once, of four runs of 256 floats `stride` bytes apart: the chains hide each other. */
-export function sumsOfSquares256(x: usize, stride: usize): v128 {
+/**
+ * The sums of four super-blocks at `x`, to four floats; their chains hide each other's latency. `valid` of them exist, the
+ * last stands in for the others. Returns the address of the sums.
+ */
+export function sumsOfSquares256(x: usize, valid: i32): usize {
+  const x1 = x + <usize>min<i32>(1, valid - 1) * 1024;
+  const x2 = x + <usize>min<i32>(2, valid - 1) * 1024;
+  const x3 = x + <usize>min<i32>(3, valid - 1) * 1024;
   let a: f32 = 0;
   let b: f32 = 0;
   let c: f32 = 0;
   let d: f32 = 0;
   for (let i: usize = 0; i < 1024; i += 4) {
-    const p = x + i;
-    const va = load<f32>(p);
-    const vb = load<f32>(p + stride);
-    const vc = load<f32>(p + stride * 2);
-    const vd = load<f32>(p + stride * 3);
+    const va = load<f32>(x + i);
+    const vb = load<f32>(x1 + i);
+    const vc = load<f32>(x2 + i);
+    const vd = load<f32>(x3 + i);
     a += va * va;
     b += vb * vb;
     c += vc * vc;
     d += vd * vd;
   }
-  return f32x4(a, b, c, d);
-}
-
-/** Writes `count` weights to WEIGHTS. */
-export function writeWeights(x: usize, importance: usize, sigma2: f32, count: i32): void {
-  const sigma = f32x4.splat(sigma2);
-  for (let i: usize = 0; i < <usize>count << 2; i += 16) {
-    const v = v128.load(x + i);
-    const root = f32x4.sqrt(f32x4.add(sigma, f32x4.mul(v, v)));
-    v128.store(WEIGHTS + i, f32x4.mul(v128.load(importance + i), root));
-  }
+  v128.store(SIGMAS, f32x4(a, b, c, d));
+  return SIGMAS;
 }

@@ -51,3 +51,38 @@ export {
   q8_k_quantize_mistralrs,
   q8_k_dequantize,
 } from "./q8_k";
+export {
+  Q4K_BLOCK_ELEMENTS,
+  Q4K_BLOCK_BYTES,
+  q4_k_quantize_ggml,
+  q4_k_quantize_mistralrs,
+  q4_k_dequantize,
+} from "./q4_k";
+export {
+  Q5K_BLOCK_ELEMENTS,
+  Q5K_BLOCK_BYTES,
+  q5_k_quantize_ggml,
+  q5_k_quantize_mistralrs,
+  q5_k_dequantize,
+} from "./q5_k";
+export {
+  Q2K_BLOCK_ELEMENTS,
+  Q2K_BLOCK_BYTES,
+  q2_k_quantize_ggml,
+  q2_k_quantize_mistralrs,
+  q2_k_dequantize,
+} from "./q2_k";
+export {
+  Q3K_BLOCK_ELEMENTS,
+  Q3K_BLOCK_BYTES,
+  q3_k_quantize_ggml,
+  q3_k_quantize_mistralrs,
+  q3_k_dequantize,
+} from "./q3_k";
+export {
+  Q6K_BLOCK_ELEMENTS,
+  Q6K_BLOCK_BYTES,
+  q6_k_quantize_ggml,
+  q6_k_quantize_mistralrs,
+  q6_k_dequantize,
+} from "./q6_k";

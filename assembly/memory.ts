@@ -10,40 +10,44 @@ export const W_A: usize = X_B + 512;
 export const W_B: usize = W_A + 512;
 export const WX_A: usize = W_B + 512;
 export const WX_B: usize = WX_A + 512;
-/** Candidate codes as floats; same shape. */
+/** Codes as floats; same shape, for two octets (the sixteen sub-blocks of a super-block) and one for scales of scales. */
 export const L_A: usize = WX_B + 512;
 export const L_B: usize = L_A + 512;
+export const L_SECOND: usize = L_A + 1024;
+export const L_SCALES: usize = L_A + 2048;
 
 /**
- * What searches leave for up to four super-blocks of 16 sub-blocks: [super-block][sub-block] floats. Plain encoders use the
- * first super-block only.
+ * What searches leave for up to eight super-blocks of 16 sub-blocks: floats, [super-block][sub-block], and behind them eight
+ * or sixteen more for the scales of scales. Plain encoders use the first super-block only.
  */
-export const FIT_SCALE: usize = L_B + 512;
+export const FIT_BLOCK: usize = 64;
+export const FIT_OF_SCALES: usize = 512;
+export const FIT_SCALE: usize = L_A + 3072;
 /** The negated minimum. */
-export const FIT_MIN: usize = FIT_SCALE + 256;
+export const FIT_MIN: usize = FIT_SCALE + 576;
 /** Codes of the accepted candidate are code(iscale·(x - low)): they are made again from these two when needed. */
-export const FIT_ISCALE: usize = FIT_MIN + 256;
-export const FIT_LOW: usize = FIT_ISCALE + 256;
+export const FIT_ISCALE: usize = FIT_MIN + 576;
+export const FIT_LOW: usize = FIT_ISCALE + 576;
 /** Σ w of each sub-block. */
-export const FIT_SUMW: usize = FIT_LOW + 256;
-/** Codes of scale and minimum, a byte each: [super-block][sub-block]. */
-export const SCALE_CODES: usize = FIT_SUMW + 256;
-export const MIN_CODES: usize = SCALE_CODES + 64;
+export const FIT_SUMW: usize = FIT_LOW + 576;
+/** Codes of scale and minimum, a byte each: [super-block][sub-block], 16 bytes a super-block. */
+export const SCALE_CODES: usize = FIT_SUMW + 576;
+export const MIN_CODES: usize = SCALE_CODES + 128;
 /** Scale of scales and of minima of each super-block. */
-export const BLOCK_D: usize = MIN_CODES + 64;
-export const BLOCK_DMIN: usize = BLOCK_D + 16;
+export const BLOCK_D: usize = MIN_CODES + 128;
+export const BLOCK_DMIN: usize = BLOCK_D + 32;
 
 /** State of a search, up to 32 vectors for each half. */
-export const STATE_A: usize = BLOCK_DMIN + 16;
+export const STATE_A: usize = BLOCK_DMIN + 32;
 export const STATE_B: usize = STATE_A + 512;
 
 /** Codes of one super-block, a byte each. */
 export const CODES: usize = STATE_B + 512;
-/** Importance weights of one super-block, or of eight blocks of 32, in element order. */
-export const WEIGHTS: usize = CODES + 256;
+/** Sums of squares of four super-blocks. */
+export const SIGMAS: usize = CODES + 256;
 
 /** Four super-blocks in four lanes for their scale-of-scales search, up to 16 vectors each: values, weights, codes. */
-export const QUAD_X: usize = WEIGHTS + 1024;
+export const QUAD_X: usize = SIGMAS + 16;
 export const QUAD_W: usize = QUAD_X + 256;
 export const QUAD_L: usize = QUAD_W + 256;
 

@@ -8,6 +8,7 @@ import {
   FIT_LOW,
   FIT_MIN,
   FIT_SCALE,
+  FIT_SUMW,
   L_A,
   L_B,
   STATE_A,
@@ -178,6 +179,7 @@ function finish(state: usize, at: usize): void {
   v128.store(at, f32x4.neg(v128.load(state, LOW)), FIT_MIN);
   v128.store(at, v128.load(state, FITTED_ISCALE), FIT_ISCALE);
   v128.store(at, v128.load(state, FITTED_LOW), FIT_LOW);
+  v128.store(at, v128.load(state, SUMW), FIT_SUMW);
 }
 
 /**

@@ -2,7 +2,7 @@
 // QX (ggml), old QX (candle) and Q3S (both). Weights are in W, their products with x in WX.
 
 import { codeLanes, nearestClamped } from "./lanes";
-import { FIT_ISCALE, FIT_LOW, FIT_SCALE, L_A, L_B, STATE_A, STATE_B, W_A, W_B, WX_A, WX_B, X_A, X_B } from "./memory";
+import { FIT_ISCALE, FIT_LOW, FIT_SCALE, FIT_SUMW, STATE_A, STATE_B, W_A, W_B, WX_A, WX_B, X_A, X_B } from "./memory";
 
 const PEAK: usize = 0;
 const LIVE: usize = 16;
@@ -131,6 +131,20 @@ export function searchSymmetric(at: usize, n: usize, N: i32): void {
   finish(STATE_B, at + 16);
 }
 
+/** Σ w of the eight sub-blocks, for the search of the scale of scales. */
+// @ts-ignore: decorator
+@inline
+export function sumWeights(at: usize, n: usize): void {
+  let a = f32x4.splat(0);
+  let b = f32x4.splat(0);
+  for (let i: usize = 0; i < n << 4; i += 16) {
+    a = f32x4.add(a, v128.load(W_A + i));
+    b = f32x4.add(b, v128.load(W_B + i));
+  }
+  v128.store(at, a, FIT_SUMW);
+  v128.store(at + 16, b, FIT_SUMW);
+}
+
 /** First codes into L and their sums, under iscale = -N / peak. `whole`: weight times squared code, candle's Q3S. */
 // @ts-ignore: decorator
 @inline
@@ -186,15 +200,15 @@ function descendAt(x: usize, w: usize, wx: usize, l: usize, N: i32, state: usize
 /** Coordinate descent, up to five sweeps; a lane whose sweep took nothing rests. */
 // @ts-ignore: decorator
 @inline
-function descend(n: usize, N: i32, away: bool, whole: bool): void {
+function descend(l: usize, n: usize, N: i32, away: bool, whole: bool): void {
   let activeA = v128.load(STATE_A, LIVE);
   let activeB = v128.load(STATE_B, LIVE);
   for (let sweep = 0; sweep < 5; sweep++) {
     let takenA = i32x4.splat(0);
     let takenB = i32x4.splat(0);
     for (let i: usize = 0; i < n << 4; i += 16) {
-      takenA = v128.or(takenA, descendAt(X_A + i, W_A + i, WX_A + i, L_A + i, N, STATE_A, activeA, away, whole));
-      takenB = v128.or(takenB, descendAt(X_B + i, W_B + i, WX_B + i, L_B + i, N, STATE_B, activeB, away, whole));
+      takenA = v128.or(takenA, descendAt(X_A + i, W_A + i, WX_A + i, l + i, N, STATE_A, activeA, away, whole));
+      takenB = v128.or(takenB, descendAt(X_B + i, W_B + i, WX_B + i, l + 512 + i, N, STATE_B, activeB, away, whole));
     }
     activeA = takenA;
     activeB = takenB;
@@ -214,16 +228,16 @@ function finishCodes(l: usize, n: usize, N: i32, state: usize): void {
 /** Q3S with weights x·x. Scales go to FIT_SCALE, codes 0..7 as floats to L. */
 // @ts-ignore: decorator
 @inline
-export function searchThreeBit(at: usize, candle: bool): void {
+export function searchThreeBit(at: usize, l: usize, candle: bool): void {
   squareWeights(16);
   weigh(16);
   peaks(X_A, 16, STATE_A, candle);
   peaks(X_B, 16, STATE_B, candle);
-  firstCodes(X_A, W_A, WX_A, L_A, 16, 4, STATE_A, candle, candle);
-  firstCodes(X_B, W_B, WX_B, L_B, 16, 4, STATE_B, candle, candle);
-  descend(16, 4, candle, candle);
-  finishCodes(L_A, 16, 4, STATE_A);
-  finishCodes(L_B, 16, 4, STATE_B);
+  firstCodes(X_A, W_A, WX_A, l, 16, 4, STATE_A, candle, candle);
+  firstCodes(X_B, W_B, WX_B, l + 512, 16, 4, STATE_B, candle, candle);
+  descend(l, 16, 4, candle, candle);
+  finishCodes(l, 16, 4, STATE_A);
+  finishCodes(l + 512, 16, 4, STATE_B);
   threeBitScale(STATE_A, at, candle);
   threeBitScale(STATE_B, at + 16, candle);
 }
@@ -273,24 +287,24 @@ function rescale(x: usize, w: usize, wx: usize, l: usize, n: usize, N: i32, stat
 /** Old QX (candle): scales to FIT_SCALE, codes 0..2N-1 as floats to L. Divisions are unguarded. */
 // @ts-ignore: decorator
 @inline
-export function searchSymmetricOld(at: usize, n: usize, N: i32): void {
+export function searchSymmetricOld(at: usize, l: usize, n: usize, N: i32): void {
   weigh(n);
   peaks(X_A, n, STATE_A, true);
   peaks(X_B, n, STATE_B, true);
-  firstCodes(X_A, W_A, WX_A, L_A, n, N, STATE_A, true, false);
-  firstCodes(X_B, W_B, WX_B, L_B, n, N, STATE_B, true, false);
+  firstCodes(X_A, W_A, WX_A, l, n, N, STATE_A, true, false);
+  firstCodes(X_B, W_B, WX_B, l + 512, n, N, STATE_B, true, false);
   firstScale(STATE_A);
   firstScale(STATE_B);
   let activeA = v128.load(STATE_A, LIVE);
   let activeB = v128.load(STATE_B, LIVE);
   for (let round = 0; round < 3; round++) {
-    activeA = rescale(X_A, W_A, WX_A, L_A, n, N, STATE_A, activeA);
-    activeB = rescale(X_B, W_B, WX_B, L_B, n, N, STATE_B, activeB);
+    activeA = rescale(X_A, W_A, WX_A, l, n, N, STATE_A, activeA);
+    activeB = rescale(X_B, W_B, WX_B, l + 512, n, N, STATE_B, activeB);
     if (!v128.any_true(v128.or(activeA, activeB))) break;
   }
-  descend(n, N, true, false);
-  finishCodes(L_A, n, N, STATE_A);
-  finishCodes(L_B, n, N, STATE_B);
+  descend(l, n, N, true, false);
+  finishCodes(l, n, N, STATE_A);
+  finishCodes(l + 512, n, N, STATE_B);
   threeBitScale(STATE_A, at, true);
   threeBitScale(STATE_B, at + 16, true);
 }

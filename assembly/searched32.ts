@@ -4,7 +4,7 @@
 import { storeHalf } from "./f16";
 import { sumOfSquares } from "./importance";
 import { codeInts, packBytes, storeTransposed } from "./lanes";
-import { FIT_ISCALE, FIT_LOW, FIT_MIN, FIT_SCALE, WEIGHTS, W_A, X_A } from "./memory";
+import { FIT_ISCALE, FIT_LOW, FIT_MIN, FIT_SCALE, W_A, X_A } from "./memory";
 import { searchAffine } from "./search-affine";
 import { searchSymmetric } from "./search-symmetric";
 import { storeAffine32 } from "./affine32";

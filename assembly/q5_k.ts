@@ -1,0 +1,18 @@
+// Q5_K: as Q4_K with 5-bit codes, fifth bits apart.
+
+import { decodeSixBit, encodeSixBit } from "./k4";
+
+export const Q5K_BLOCK_ELEMENTS: i32 = 256;
+export const Q5K_BLOCK_BYTES: i32 = 176;
+
+export function q5_k_quantize_ggml(src: usize, importance: usize, dst: usize, rows: i32, width: i32): i32 {
+  return encodeSixBit(src, importance, dst, rows, width, 31, false);
+}
+
+export function q5_k_quantize_mistralrs(src: usize, importance: usize, dst: usize, rows: i32, width: i32): i32 {
+  return encodeSixBit(src, importance, dst, rows, width, 31, true);
+}
+
+export function q5_k_dequantize(src: usize, dst: usize, count: i32): void {
+  for (const end = dst + (<usize>count << 2); dst < end; src += 176, dst += 1024) decodeSixBit(src, dst, 31);
+}
