@@ -46,6 +46,14 @@ const arrayOf = (recipe: fc.Arbitrary<RowRecipe>, elements: number): fc.Arbitrar
 const anyRows = arrayOf(rowRecipe, ROWS * COLUMNS);
 const tameRow = arrayOf(tameRecipe, COLUMNS);
 
+/** No block of it comes near an end of binary16. */
+const evenRecipe = fc.record({
+  kind: fc.constantFrom(...(["gauss", "uniform", "moderateBits", "ties", "alternating", "grid"] as const)),
+  exponent: fc.integer({ min: -1, max: 1 }),
+  seed: fc.nat(),
+});
+const evenRow = arrayOf(evenRecipe, COLUMNS);
+
 const scaled = (values: Float32Array, factor: number): Float32Array => values.map((v) => v * factor);
 
 /** Data with the f16 and f32 fields cleared. */
@@ -105,12 +113,10 @@ describe("always", () => {
 
 describe("on rows of ordinary size", () => {
   it.each(GGML_TYPES)("%s: a power of two moves the scales, not the codes", (type) => {
-    const property = fc.property(tameRow, fc.integer({ min: -2, max: 2 }), (values, k) => {
-      // Away from subnormal f16 scales, which lose bits when they shrink.
-      const loud = scaled(values, 256).map((v) => (Math.abs(v) < 1 ? 0 : v));
+    const property = fc.property(evenRow, fc.integer({ min: -2, max: 2 }), (values, k) => {
       const options = { shape: [COLUMNS] };
-      const codes = codesOf(type, quantize(type, loud, options).data);
-      const moved = codesOf(type, quantize(type, scaled(loud, 2 ** k), options).data);
+      const codes = codesOf(type, quantize(type, values, options).data);
+      const moved = codesOf(type, quantize(type, scaled(values, 2 ** k), options).data);
       expect(compareBytes(type, moved, codes)).toBeUndefined();
     });
     fc.assert(property, RUNS);
@@ -119,8 +125,10 @@ describe("on rows of ordinary size", () => {
   it.each(GGML_TYPES.filter((type) => TYPES[type].importance.includes("ggml")))(
     "%s: importance matters only in proportion",
     (type) => {
-      const recipe = importanceRecipe.filter(({ kind }) => kind !== "tiny" && kind !== "anyExponent");
-      const property = fc.property(tameRow, recipe, fc.integer({ min: -12, max: 12 }), (values, r, k) => {
+      // Products of three sums must stay within binary32.
+      const kinds = ["ones", "squares", "halfZero", "zeroRuns", "zeros", "equalSteps"];
+      const recipe = importanceRecipe.filter(({ kind }) => kinds.includes(kind));
+      const property = fc.property(evenRow, recipe, fc.integer({ min: -8, max: 8 }), (values, r, k) => {
         const importance = makeImportance(r, COLUMNS);
         const options = { shape: [COLUMNS] };
         const data = quantize(type, values, { ...options, importance }).data;
@@ -131,23 +139,20 @@ describe("on rows of ordinary size", () => {
     },
   );
 
-  it.each(["Q4_0", "Q5_0", "Q8_0", "Q3K", "Q6K", "Q8K"] as const)(
-    "%s: negated weights decode negated",
-    (type) => {
-      const property = fc.property(tameRow, (values) => {
-        const decode = (v: Float32Array) => dequantize(quantize(type, v, { shape: [COLUMNS] }));
-        const [plain, negated] = [decode(values), decode(scaled(values, -1))];
-        // x + 0 makes a negative zero positive: its sign may differ.
-        expect(
-          compareFloats(
-            scaled(negated, -1).map((v) => v + 0),
-            plain.map((v) => v + 0),
-          ),
-        ).toBeUndefined();
-      });
-      fc.assert(property, RUNS);
-    },
-  );
+  it.each(["Q4_0", "Q5_0", "Q8_0", "Q6K", "Q8K"] as const)("%s: negated weights decode negated", (type) => {
+    const property = fc.property(tameRow, (values) => {
+      const decode = (v: Float32Array) => dequantize(quantize(type, v, { shape: [COLUMNS] }));
+      const [plain, negated] = [decode(values), decode(scaled(values, -1))];
+      // x + 0 makes a negative zero positive: its sign may differ.
+      expect(
+        compareFloats(
+          scaled(negated, -1).map((v) => v + 0),
+          plain.map((v) => v + 0),
+        ),
+      ).toBeUndefined();
+    });
+    fc.assert(property, RUNS);
+  });
 });
 
 /**
