@@ -159,7 +159,9 @@ export function searchPositive(
   lineage: Lineage,
 ): number {
   let high = 0;
-  for (let i = 0; i < x.length; i++) high = Math.max(high, x[i]);
+  for (let i = 0; i < x.length; i++) {
+    if (!(high > x[i])) high = x[i]; // not Math.max, which a NaN would stick to
+  }
   codes.fill(0);
   if (lineage.isZero(high)) return 0;
   let iscale = f32(N / high);
