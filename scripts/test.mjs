@@ -38,5 +38,7 @@ const status = run("tests", "node_modules/vitest/vitest.mjs", [
 const counts = JSON.parse(readFileSync(`${root}/${report}`, "utf8"));
 const failed = counts.numFailedTests + (status !== 0 && counts.numFailedTests === 0 ? 1 : 0);
 const skipped = counts.numPendingTests + counts.numTodoTests;
-console.log(`\n${counts.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
+console.log(
+  `\n${counts.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`,
+);
 process.exit(status);

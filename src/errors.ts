@@ -46,7 +46,7 @@ export const ERROR_TAGS = {
   "plan/nothing": "quantization was requested but no tensor can be quantized",
   "backend/unavailable": "the backend cannot run here",
   "backend/disposed": "the backend was disposed",
-  "aborted": "the work was stopped by its AbortSignal",
+  aborted: "the work was stopped by its AbortSignal",
 } as const;
 
 export type ErrorTag = keyof typeof ERROR_TAGS;
@@ -84,5 +84,6 @@ export function isIsqError(error: unknown, tag?: ErrorTag): error is IsqError {
 
 /** Throws an `aborted` error once the signal has fired. Long work calls this between tensors and between rows. */
 export function checkAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new IsqError("aborted", "the work was aborted", { reason: String(signal.reason) });
+  if (signal?.aborted)
+    throw new IsqError("aborted", "the work was aborted", { reason: String(signal.reason) });
 }

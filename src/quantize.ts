@@ -77,7 +77,11 @@ export async function quantizeModel(
   return { plan, tensors, seconds: (performance.now() - started) / 1000 };
 }
 
-async function readTensor(source: TensorSource, from: SourceTensor, shape: readonly number[]): Promise<DenseTensor> {
+async function readTensor(
+  source: TensorSource,
+  from: SourceTensor,
+  shape: readonly number[],
+): Promise<DenseTensor> {
   return { type: from.type, shape, data: await source.read(from.name) };
 }
 
