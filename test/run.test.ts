@@ -1,0 +1,228 @@
+/** The front door of the library: build, run, measure and re-quantize the trained model and small fixtures. */
+
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { fromFiles } from "../src/files/directory.js";
+import { type SafetensorsTensor, writeSafetensors } from "../src/files/safetensors.js";
+import { TextModelBuilder } from "../src/index.js";
+import { dequantize, quantize, TYPE_NAMES } from "../src/quants/index.js";
+
+const FOLDER = "models/tiny-mistral";
+const TOKENS = [1, 483, 810, 1667, 328, 416];
+
+/** A two-layer llama with weights from a formula, and tiny-mistral's tokenizer. `change` may spoil its tensors. */
+function tinyModel(
+  change: (tensors: SafetensorsTensor[]) => SafetensorsTensor[] = (t) => t,
+  leaveOut: string[] = [],
+) {
+  const [width, inner, vocabulary] = [64, 96, 4096];
+  const tensors: SafetensorsTensor[] = [];
+  const add = (name: string, shape: number[], make: (i: number) => number) => {
+    const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => make(i));
+    tensors.push({ name, dtype: "F32", shape, data: new Uint8Array(values.buffer) });
+  };
+  const wave = (seed: number) => (i: number) => Math.fround(Math.sin(i * 0.7 + seed) * 0.1);
+  add("model.embed_tokens.weight", [vocabulary, width], wave(1));
+  for (const part of ["q_proj", "k_proj", "v_proj", "o_proj"]) {
+    add(`model.layers.0.self_attn.${part}.weight`, [width, width], wave(part.charCodeAt(0)));
+  }
+  add("model.layers.0.mlp.gate_proj.weight", [inner, width], wave(3));
+  add("model.layers.0.mlp.up_proj.weight", [inner, width], wave(4));
+  add("model.layers.0.mlp.down_proj.weight", [width, inner], wave(5));
+  for (const norm of [
+    "model.layers.0.input_layernorm",
+    "model.layers.0.post_attention_layernorm",
+    "model.norm",
+  ]) {
+    add(`${norm}.weight`, [width], () => 1);
+  }
+  add("lm_head.weight", [vocabulary, width], wave(6));
+  const config = {
+    architectures: ["LlamaForCausalLM"],
+    hidden_size: width,
+    intermediate_size: inner,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    num_key_value_heads: 2,
+    vocab_size: vocabulary,
+    max_position_embeddings: 64,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    eos_token_id: 2,
+  };
+  const files = new Map<string, Blob>([
+    ["config.json", new Blob([JSON.stringify(config)])],
+    ["tokenizer.json", new Blob([readFileSync(`${FOLDER}/tokenizer.json`)])],
+    ["tokenizer_config.json", new Blob([readFileSync(`${FOLDER}/tokenizer_config.json`)])],
+    ["model.safetensors", new Blob([writeSafetensors(change(tensors))])],
+  ]);
+  for (const name of leaveOut) files.delete(name);
+  return fromFiles(files, "tiny");
+}
+
+describe("tiny-mistral", () => {
+  test("Q4K: every tensor is what quantize() makes of its source; text, perplexity, re-ISQ", async () => {
+    const lines: string[] = [];
+    const model = await new TextModelBuilder(FOLDER)
+      .withIsq("q4_k")
+      .withLogging((line) => lines.push(line))
+      .build();
+    expect(lines.join("\n")).toMatch(/43 of 57 tensors to Q4K/);
+    const before = await model.logits(TOKENS);
+    expect(before).toHaveLength(TOKENS.length * model.vocabulary);
+
+    let streamed = "";
+    for await (const piece of model.stream({ prompt: "The database connection", maxTokens: 8 }))
+      streamed += piece.text;
+    const { text, tokens } = await model.generate({ prompt: "The database connection", maxTokens: 8 });
+    expect([streamed, tokens.length]).toEqual([text, 8]);
+
+    const report = await model.reIsq("Q8_0");
+    expect(report.tensors).toHaveLength(43);
+    expect(report.tensors.every((row) => row.type === "Q8_0")).toBe(true);
+    const fresh = await new TextModelBuilder(FOLDER).withIsq("Q8_0").build();
+    const after = await model.logits(TOKENS);
+    expect(after).toEqual(await fresh.logits(TOKENS));
+    expect(after).not.toEqual(before);
+    const continued = await model.generate({ prompt: "The database connection", maxTokens: 8 });
+    expect(continued.text).toBe(" is not\ninvoked by the");
+    await fresh.dispose();
+    await model.dispose();
+    await expect(model.logits(TOKENS)).rejects.toMatchObject({ tag: "backend/disposed" });
+  });
+
+  test("a conversation goes through the chat template", async () => {
+    const model = await new TextModelBuilder(FOLDER).build();
+    const messages = [{ role: "user", content: "The database connection" }];
+    const asked = await model.generate({ messages, maxTokens: 4 });
+    const spelled = await model.generate({
+      tokens: model.tokenizer.encode("<s>[INST] The database connection [/INST]", {
+        addSpecialTokens: false,
+      }),
+      maxTokens: 4,
+    });
+    expect(asked.tokens).toEqual(spelled.tokens);
+    await model.dispose();
+  });
+});
+
+describe("every type", () => {
+  test.each(TYPE_NAMES)("%s: quantizes, runs, measures; sampling is repeatable", async (type) => {
+    const model = await new TextModelBuilder(tinyModel()).withIsq(type).build({ measureError: true });
+    const head = model.report.tensors.find((row) => row.tensor === "lm_head.weight");
+    expect(head?.error?.snr).toBeGreaterThan(5);
+    expect(head?.type).toBe(model.plan.rows.find((row) => row.tensor === "lm_head.weight")?.type);
+    const { tokenWeighted, meanOfChunks } = await model.perplexity("The database connection is not invoked.");
+    expect(tokenWeighted).toBeGreaterThan(1);
+    expect(meanOfChunks).toBeCloseTo(tokenWeighted, 9);
+    const sampled = { prompt: "The", temperature: 1, seed: 5, maxTokens: 5 };
+    expect(await model.generate(sampled)).toEqual(await model.generate(sampled));
+    await model.dispose();
+  });
+
+  test("the logits are those of the decoded weights, up to the quantized activations", async () => {
+    const decoded = tinyModel((tensors) =>
+      tensors.map((tensor) => {
+        if (!/proj|lm_head/.test(tensor.name)) return tensor;
+        const values = new Float32Array(tensor.data.buffer);
+        const data = new Uint8Array(dequantize(quantize("Q8_0", values, { shape: tensor.shape })).buffer);
+        return { ...tensor, data };
+      }),
+    );
+    const plain = await new TextModelBuilder(decoded).build();
+    const quantized = await new TextModelBuilder(tinyModel()).withIsq("Q8_0").build();
+    const [a, b] = [await plain.logits([1, 5, 9]), await quantized.logits([1, 5, 9])];
+    const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
+    const largest = a.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(worst / largest).toBeLessThan(0.03);
+    expect(worst).toBeGreaterThan(0);
+  });
+});
+
+describe("bad input", () => {
+  const build = (directory: ReturnType<typeof tinyModel>, type = "Q8_0") =>
+    new TextModelBuilder(directory).withIsq(type).build();
+  const patch = (name: string, change: (tensor: SafetensorsTensor) => SafetensorsTensor | null) =>
+    tinyModel((tensors) =>
+      tensors.flatMap((tensor) => (tensor.name === name ? (change(tensor) ?? []) : tensor)),
+    );
+  const Q = "model.layers.0.self_attn.q_proj.weight";
+
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
+    "a weight of %d",
+    async (bad) => {
+      const spoiled = patch(Q, (tensor) => {
+        const values = new Float32Array(tensor.data.slice().buffer);
+        values[77] = bad;
+        return { ...tensor, data: new Uint8Array(values.buffer) };
+      });
+      await expect(build(spoiled)).rejects.toMatchObject({
+        tag: "values/non-finite",
+        details: { tensor: Q, index: 77 },
+      });
+    },
+  );
+
+  test("a missing tensor and one of another shape, both named with what was wanted", async () => {
+    await expect(build(patch(Q, () => null))).rejects.toMatchObject({
+      tag: "tensor/missing",
+      details: { tensor: Q },
+    });
+    await expect(build(patch(Q, (t) => ({ ...t, shape: [32, 128] })))).rejects.toMatchObject({
+      tag: "tensor/shape",
+      details: { tensor: Q, value: [32, 128], limit: [64, 64] },
+    });
+  });
+
+  test("weights of a dtype that is none", async () => {
+    await expect(build(patch(Q, (t) => ({ ...t, dtype: "I32" })))).rejects.toMatchObject({
+      tag: "safetensors/dtype",
+      details: { tensor: Q, value: "I32" },
+    });
+  });
+
+  test.each([
+    ["config.json", "config/missing"],
+    ["tokenizer.json", "tokenizer/missing"],
+    ["model.safetensors", "source/open"],
+  ])("no %s", async (file, tag) => {
+    await expect(build(tinyModel((t) => t, [file]))).rejects.toMatchObject({ tag });
+  });
+
+  test("unknown type, architecture and algorithm; options that cannot be honoured", async () => {
+    const builder = () => new TextModelBuilder(tinyModel());
+    expect(() => builder().withIsq("Q9")).toThrowError(expect.objectContaining({ tag: "type/unknown" }));
+    expect(() => builder().withAlgorithm("x" as "default")).toThrowError(
+      expect.objectContaining({ tag: "option/invalid" }),
+    );
+    expect(() => builder().withPagedAttention()).toThrowError(
+      expect.objectContaining({ tag: "option/unsupported" }),
+    );
+    expect(() => builder().withContextLength(0)).toThrowError(
+      expect.objectContaining({ tag: "option/invalid" }),
+    );
+    await expect(builder().withArchitecture("nope").build()).rejects.toMatchObject({
+      tag: "architecture/unknown",
+    });
+  });
+
+  test("prompts", async () => {
+    const model = await build(tinyModel());
+    await expect(model.logits([])).rejects.toMatchObject({ tag: "prompt/empty" });
+    await expect(model.logits([4096])).rejects.toMatchObject({ tag: "prompt/token" });
+    await expect(model.logits(new Array(65).fill(1))).rejects.toMatchObject({ tag: "prompt/length" });
+    await expect(model.generate({ prompt: "a", signal: AbortSignal.abort() })).rejects.toMatchObject({
+      tag: "aborted",
+    });
+    await expect(model.reIsq("Q9")).rejects.toMatchObject({ tag: "type/unknown" });
+  });
+
+  test("loading stops between tensors when aborted", async () => {
+    const abort = new AbortController();
+    const building = new TextModelBuilder(tinyModel()).withIsq("Q8_0").build({
+      signal: abort.signal,
+      onProgress: ({ done }) => done === 3 && abort.abort(),
+    });
+    await expect(building).rejects.toMatchObject({ tag: "aborted" });
+  });
+});
