@@ -29,7 +29,11 @@ describe("bad input is one clear sentence and exit code 2", () => {
   test.each([
     ["a folder that is not there", ["plan", "plain", "-m", "no/such/folder"], /cannot open no\/such\/folder/],
     ["a file instead of a folder", ["plan", "plain", "-m", "package.json"], /a model is a folder/],
-    ["an unknown architecture", ["plan", "plain", "-m", "models/tiny-mistral", "-a", "nope"], /llama, mistral/],
+    [
+      "an unknown architecture",
+      ["plan", "plain", "-m", "models/tiny-mistral", "-a", "nope"],
+      /llama, mistral/,
+    ],
     ["an unknown algorithm", ["plan", "--algorithm", "other", ...MODEL], /default, mistralrs/],
     ["a missing text", ["perplexity", "-f", "no/such.txt", ...MODEL], /cannot read no\/such\.txt/],
     ["a count that is none", ["run", "-p", "x", "-n", "many", ...MODEL], /whole number/],
@@ -69,7 +73,16 @@ describe("plan", () => {
 
 describe("run and perplexity", () => {
   test("run continues the prompt and says how fast", () => {
-    const { status, stdout, stderr } = isq("run", "--isq", "Q8_0", "-p", "The database connection", "-n", "8", ...MODEL);
+    const { status, stdout, stderr } = isq(
+      "run",
+      "--isq",
+      "Q8_0",
+      "-p",
+      "The database connection",
+      "-n",
+      "8",
+      ...MODEL,
+    );
     expect(status).toBe(0);
     expect(stdout.trim()).toBe("is not\ninvoked by the");
     expect(stderr).toMatch(/quantizing: 57\/57/);

@@ -68,7 +68,9 @@ describe("divergence and error", () => {
     expect(divergence[0]).toBeCloseTo(0.25 * Math.log(0.5) + 0.75 * Math.log(1.5), 6);
     expect(sameTop).toBe(0);
     expect(klDivergence(p, p, 2)).toEqual({ divergence: Float64Array.of(0), sameTop: 1 });
-    expect(() => klDivergence(p, q.subarray(1), 2)).toThrowError(expect.objectContaining({ tag: "shape/mismatch" }));
+    expect(() => klDivergence(p, q.subarray(1), 2)).toThrowError(
+      expect.objectContaining({ tag: "shape/mismatch" }),
+    );
   });
 
   test("RMSE, SNR and the largest error", () => {

@@ -18,7 +18,9 @@ function loadedBy(entry: string): { files: Set<string>; packages: Set<string> } 
     if (files.has(file)) return;
     files.add(file);
     const code = readFileSync(file, "utf8");
-    const imports = code.matchAll(/^(?:import|export)\s+(?!type\b)[^;]*?from\s+"([^"]+)"|^import\s+"([^"]+)"/gm);
+    const imports = code.matchAll(
+      /^(?:import|export)\s+(?!type\b)[^;]*?from\s+"([^"]+)"|^import\s+"([^"]+)"/gm,
+    );
     for (const match of imports) {
       const name = match[1] ?? match[2];
       if (name.startsWith(".")) visit(resolve(dirname(file), name.replace(/\.js$/, ".ts")));
@@ -32,16 +34,21 @@ function loadedBy(entry: string): { files: Set<string>; packages: Set<string> } 
 /** Exports of the built package, seen as a user sees them. */
 function exportsOf(name: string): string[] {
   const script = `console.log(JSON.stringify(Object.keys(await import(${JSON.stringify(name)})).sort()))`;
-  return JSON.parse(execFileSync(process.execPath, ["--input-type=module", "-e", script], { cwd: root, encoding: "utf8" }));
+  return JSON.parse(
+    execFileSync(process.execPath, ["--input-type=module", "-e", script], { cwd: root, encoding: "utf8" }),
+  );
 }
 
 describe("importing", () => {
-  test.each([["index.ts"], ["quants/index.ts"]])("%s loads no node module and none of the entry points", (entry) => {
-    const { files, packages } = loadedBy(entry);
-    expect([...packages].filter((name) => name.startsWith("node:"))).toEqual([]);
-    const apart = [...files].filter((file) => /\/(node|cli|server)\//.test(file));
-    expect(apart).toEqual([]);
-  });
+  test.each([["index.ts"], ["quants/index.ts"]])(
+    "%s loads no node module and none of the entry points",
+    (entry) => {
+      const { files, packages } = loadedBy(entry);
+      expect([...packages].filter((name) => name.startsWith("node:"))).toEqual([]);
+      const apart = [...files].filter((file) => /\/(node|cli|server)\//.test(file));
+      expect(apart).toEqual([]);
+    },
+  );
 
   test("the built package loads no node module either", () => {
     for (const name of ["isq", "isq/quants"]) {
@@ -50,7 +57,10 @@ describe("importing", () => {
         await import(${JSON.stringify(name)});
         const added = process.moduleLoadList.filter((m) => !before.has(m) && /^NativeModule (fs|path|worker_threads|os|child_process|http|net)$/.test(m));
         console.log(JSON.stringify(added));`;
-      const added = execFileSync(process.execPath, ["--input-type=module", "-e", code], { cwd: root, encoding: "utf8" });
+      const added = execFileSync(process.execPath, ["--input-type=module", "-e", code], {
+        cwd: root,
+        encoding: "utf8",
+      });
       expect(JSON.parse(added), name).toEqual([]);
     }
   });
@@ -129,7 +139,9 @@ describe("the house", () => {
   test("every row of the table has its codec file, and no codec file lacks a row", () => {
     const stems = TABLE.map((row) => row.stem);
     for (const stem of stems) expect(existsSync(join(source, "quants", `${stem}.ts`)), stem).toBe(true);
-    const typeLike = readdirSync(join(source, "quants")).filter((file) => /^(q\d+_[0-9k]|hqq\d|fp\d+)\.ts$/.test(file));
+    const typeLike = readdirSync(join(source, "quants")).filter((file) =>
+      /^(q\d+_[0-9k]|hqq\d|fp\d+)\.ts$/.test(file),
+    );
     expect(typeLike.map((file) => file.replace(".ts", "")).sort()).toEqual([...stems].sort());
   });
 
@@ -137,7 +149,10 @@ describe("the house", () => {
     for (const file of readdirSync(join(source, "files"))) {
       const code = readFileSync(join(source, "files", file), "utf8");
       const imports = [...code.matchAll(/from "(\.\.\/quants\/[^"]+)"/g)].map((match) => match[1]);
-      expect(imports.filter((name) => name !== "../quants/table.js"), file).toEqual([]);
+      expect(
+        imports.filter((name) => name !== "../quants/table.js"),
+        file,
+      ).toEqual([]);
     }
   });
 });

@@ -89,7 +89,12 @@ describe("fallback chain", () => {
       if (type === "FP8") expect(result.type).toBe("FP8");
       else expect(result.type, type).toBeNull();
     }
-    const odd = programOf({ hidden_size: 20, num_attention_heads: 2, num_key_value_heads: 2, intermediate_size: 256 });
+    const odd = programOf({
+      hidden_size: 20,
+      num_attention_heads: 2,
+      num_key_value_heads: 2,
+      intermediate_size: 256,
+    });
     const row = rowOf("model.layers.0.self_attn.q_proj.weight", { type: "Q4K" }, odd);
     expect([row.type, row.substituted]).toEqual(["BF16", true]);
     expect(row.reason).toMatch(/^skipped/);
@@ -103,7 +108,10 @@ describe("fallback chain", () => {
   test("a strict plan refuses substitutions by name", () => {
     const narrow = programOf({ intermediate_size: 96 });
     expect(() => decide({ type: "Q4K", strict: true }, narrow)).toThrowError(
-      expect.objectContaining({ tag: "plan/strict", details: expect.objectContaining({ tensor: expect.any(String) }) }),
+      expect.objectContaining({
+        tag: "plan/strict",
+        details: expect.objectContaining({ tensor: expect.any(String) }),
+      }),
     );
     expect(decide({ type: "Q4K", strict: true }).totals.quantizedTensors).toBe(15);
   });
@@ -115,7 +123,9 @@ describe("fallback chain", () => {
       num_key_value_heads: 2,
       intermediate_size: 20,
     });
-    expect(() => decide({ type: "Q4_0" }, odd)).toThrowError(expect.objectContaining({ tag: "plan/nothing" }));
+    expect(() => decide({ type: "Q4_0" }, odd)).toThrowError(
+      expect.objectContaining({ tag: "plan/nothing" }),
+    );
   });
 });
 
@@ -140,7 +150,10 @@ describe("topology", () => {
   });
 
   test("rules that decide for nothing are reported", () => {
-    const decided = decide({ type: "Q4K", topology: [{ pattern: /nowhere/, isq: "Q8_0" }, { layers: { start: 0, end: 1 } }] });
+    const decided = decide({
+      type: "Q4K",
+      topology: [{ pattern: /nowhere/, isq: "Q8_0" }, { layers: { start: 0, end: 1 } }],
+    });
     expect(decided.unusedRules).toEqual([0]);
   });
 });
