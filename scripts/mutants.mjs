@@ -162,10 +162,10 @@ const MUTANTS = [
     "f32(f32(scale * codes[i] + low) - x[i])",
   ],
   [
-    "fused multiply-add in the decoder",
+    "minimum rounded with the scale, decoder",
     "k4.ts",
-    "f32(f32(f32(d * scales[j]) * codes[i]) - f32(dmin * mins[j]))",
-    "f32(f32(d * scales[j]) * codes[i] - f32(dmin * mins[j]))",
+    "f32(d * scales[j]) * codes[i]) - f32(dmin * mins[j])",
+    "f32(d * scales[j]) * codes[i]) - dmin * (mins[j] - 1)",
   ],
   [
     "scale not rounded to f16 before the recode",
@@ -196,10 +196,10 @@ const MUTANTS = [
     "f32(largest / f32(max - min))",
   ],
   [
-    "HQQ: zero of the stopping round dropped",
+    "HQQ: zeros of the stopping round dropped",
     "hqq.ts",
-    "if (!(error < best)) break;",
-    "if (!(error < best)) {\n          z0.forEach((v, j) => { fitted.z[j] = v; });\n          break;\n        }\n        z0 = fitted.z.slice();",
+    "const error = moveZeros(values, fitted, largest, f32(1 / beta), at);\n        if (!(error < best)) break;",
+    "const before = fitted.z.slice();\n        const error = moveZeros(values, fitted, largest, f32(1 / beta), at);\n        if (!(error < best)) {\n          fitted.z.set(before);\n          break;\n        }",
   ],
   [
     "FP8: not rounded through bfloat16",

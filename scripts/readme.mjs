@@ -24,8 +24,11 @@ const table = [
 
 const before = readFileSync(path, "utf8");
 const after = before
-  .replace(/(<!-- types:[^>]*-->)[^]*?(<!-- \/types -->)/, `$1\n${table}\n$2`)
-  .replace(/(<!-- architectures -->)[^]*?(<!-- \/architectures -->)/, `$1${ARCHITECTURE_NAMES.join(", ")}$2`);
+  .replace(/(<!-- types:[^>]*-->)[\s\S]*?(<!-- \/types -->)/, `$1\n${table}\n$2`)
+  .replace(
+    /(<!-- architectures -->)[\s\S]*?(<!-- \/architectures -->)/,
+    `$1${ARCHITECTURE_NAMES.join(", ")}$2`,
+  );
 if (process.argv.includes("--check")) {
   if (after !== before) {
     console.error("README.md is not what the tables say; run node scripts/readme.mjs");
