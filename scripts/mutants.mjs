@@ -124,7 +124,8 @@ const MUTANTS = [
     "const v = f32(x[i] * id);",
     "const v = d !== 0 ? f32(x[i] / d) : 0;",
   ],
-  ["max / 128 instead of 1 / iscale", "q6_k.ts", "f32(1 / iscale)", "f32(peak / -128)"],
+  ["max / 128 instead of 1 / iscale, Q6K", "q6_k.ts", "f32(1 / iscale)", "f32(peak / -128)"],
+  ["max / 32 instead of 1 / iscale, Q3K", "q3_k.ts", "f32(1 / iscale)", "f32(peak / -32)"],
   [
     "clamp missing, Q4_0",
     "block32.ts",
@@ -162,7 +163,7 @@ const MUTANTS = [
     "f32(f32(scale * codes[i] + low) - x[i])",
   ],
   [
-    "minimum rounded with the scale, decoder",
+    "minimum off by one, decoder",
     "k4.ts",
     "f32(d * scales[j]) * codes[i]) - f32(dmin * mins[j])",
     "f32(d * scales[j]) * codes[i]) - dmin * (mins[j] - 1)",

@@ -17,7 +17,7 @@ import { type GgmlOracle, openOracle, oracleMissing } from "./ggml.js";
 import { isUndefined } from "./undefined-rows.js";
 
 /** Blocks compared per type and setting, at least. */
-const BLOCKS = SLOW ? 1_000_000 : 10_000;
+const BLOCKS = SLOW ? 200_000 : 10_000;
 const ROWS_PER_RUN = 8;
 
 export const BLOCK_TYPES = Object.values(TYPES).filter((row) => row.family === "block");

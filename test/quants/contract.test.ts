@@ -132,6 +132,7 @@ describe("shapes", () => {
     ["a fraction", "shape/invalid", [0.5, 1024]],
     ["NaN", "shape/invalid", [Number.NaN, 256]],
     ["an infinite dimension", "shape/invalid", [Number.POSITIVE_INFINITY, 0]],
+    ["a dimension beyond exact integers", "shape/invalid", [2 ** 53, 0]],
     ["too many elements", "shape/invalid", [2 ** 40, 2 ** 40]],
     ["too many dimensions", "shape/invalid", [...Array(40).fill(1), 512]],
     ["another element count", "shape/mismatch", [3, 256]],
@@ -209,9 +210,12 @@ describe("non-finite weights", () => {
 
 describe("quantized tensors", () => {
   it.each(ENCODERS)("%s %s: the input is left alone and the result is plain data", (type, algorithm) => {
-    const before = values.slice();
-    const tensor = quantize(type, values, { shape, algorithm });
-    expect(values).toEqual(before);
+    const importance = TYPES[type].importance.includes(algorithm)
+      ? { importance: values.slice(0, COLUMNS).map(Math.abs) }
+      : {};
+    const before = structuredClone({ values, importance });
+    const tensor = quantize(type, values, { shape, algorithm, ...importance });
+    expect({ values, importance }).toEqual(before);
     expect(structuredClone(tensor)).toEqual(tensor);
     expect(dequantize(structuredClone(tensor))).toEqual(dequantize(tensor));
   });

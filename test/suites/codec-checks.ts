@@ -9,6 +9,7 @@ import {
   TYPES,
 } from "../../src/quants/index.js";
 import type { GoldenCase, GoldenDot, GoldenTensor, Lineage, Vectors } from "../vectors/parse.js";
+import { loadTraps, type Trap } from "../vectors/traps.js";
 import { compareBytes, compareDecoded, compareFloats, compareWords } from "./compare.js";
 
 type Awaitable<T> = T | Promise<T>;
@@ -46,6 +47,7 @@ export function goldenChecks(vectors: Vectors, codec: Codec): Check[] {
     ...vectors.cases.map(checkCase),
     ...vectors.blocks.map(checkBlocks),
     ...vectors.tensors.map(checkTensor),
+    ...loadTraps().map(checkTrap),
     ...(codec.dot ? vectors.dots.flatMap(checkDots) : []),
     ...(codec.convert ? checkConversions(vectors) : []),
   ];
@@ -111,6 +113,18 @@ function checkBlocks({ type, data, decoded }: Vectors["blocks"][number]): Check 
         if (wrong) return wrong;
       }
       return undefined;
+    },
+  };
+}
+
+function checkTrap({ type, trap, values, data }: Trap, index: number): Check {
+  return {
+    subject: type,
+    kind: "traps",
+    id: `${type} trap ${index}: ${trap}`,
+    async run(codec) {
+      const tensor = await codec.quantize(type, values, { shape: [values.length], algorithm: "ggml" });
+      return compareBytes(type, tensor.data, data);
     },
   };
 }
