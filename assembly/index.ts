@@ -8,6 +8,7 @@ export {
   q4_0_quantize_ggml,
   q4_0_quantize_mistralrs,
   q4_0_dequantize,
+  q4_0_matmul,
 } from "./q4_0";
 export {
   Q4_1_BLOCK_ELEMENTS,
@@ -15,6 +16,7 @@ export {
   q4_1_quantize_ggml,
   q4_1_quantize_mistralrs,
   q4_1_dequantize,
+  q4_1_matmul,
 } from "./q4_1";
 export {
   Q5_0_BLOCK_ELEMENTS,
@@ -22,6 +24,7 @@ export {
   q5_0_quantize_ggml,
   q5_0_quantize_mistralrs,
   q5_0_dequantize,
+  q5_0_matmul,
 } from "./q5_0";
 export {
   Q5_1_BLOCK_ELEMENTS,
@@ -29,6 +32,7 @@ export {
   q5_1_quantize_ggml,
   q5_1_quantize_mistralrs,
   q5_1_dequantize,
+  q5_1_matmul,
 } from "./q5_1";
 export {
   Q8_0_BLOCK_ELEMENTS,
@@ -36,6 +40,7 @@ export {
   q8_0_quantize_ggml,
   q8_0_quantize_mistralrs,
   q8_0_dequantize,
+  q8_0_matmul,
 } from "./q8_0";
 export {
   Q8_1_BLOCK_ELEMENTS,
@@ -43,6 +48,7 @@ export {
   q8_1_quantize_ggml,
   q8_1_quantize_mistralrs,
   q8_1_dequantize,
+  q8_1_matmul,
 } from "./q8_1";
 export {
   Q8K_BLOCK_ELEMENTS,
@@ -57,6 +63,7 @@ export {
   q4_k_quantize_ggml,
   q4_k_quantize_mistralrs,
   q4_k_dequantize,
+  q4_k_matmul,
 } from "./q4_k";
 export {
   Q5K_BLOCK_ELEMENTS,
@@ -64,6 +71,7 @@ export {
   q5_k_quantize_ggml,
   q5_k_quantize_mistralrs,
   q5_k_dequantize,
+  q5_k_matmul,
 } from "./q5_k";
 export {
   Q2K_BLOCK_ELEMENTS,
@@ -71,6 +79,7 @@ export {
   q2_k_quantize_ggml,
   q2_k_quantize_mistralrs,
   q2_k_dequantize,
+  q2_k_matmul,
 } from "./q2_k";
 export {
   Q3K_BLOCK_ELEMENTS,
@@ -78,6 +87,7 @@ export {
   q3_k_quantize_ggml,
   q3_k_quantize_mistralrs,
   q3_k_dequantize,
+  q3_k_matmul,
 } from "./q3_k";
 export {
   Q6K_BLOCK_ELEMENTS,
@@ -85,4 +95,6 @@ export {
   q6_k_quantize_ggml,
   q6_k_quantize_mistralrs,
   q6_k_dequantize,
+  q6_k_matmul,
 } from "./q6_k";
+export { matmulQ8K as q8_k_matmul } from "./dot32";

@@ -51,9 +51,25 @@ export const QUAD_X: usize = SIGMAS + 16;
 export const QUAD_W: usize = QUAD_X + 256;
 export const QUAD_L: usize = QUAD_W + 256;
 
-/** Scratch of the dot products and of decoded rows starts here and ends at 65536. */
-export const DOT_SCRATCH: usize = 16384;
-export const DOT_SCRATCH_BYTES: usize = 49152;
+/** One unpacked K-type block: codes as signed bytes, 16-bit scales and minima, the two scales of scales. */
+export const UNPACKED: usize = 16384;
+export const UNPACKED_SCALES: usize = UNPACKED + 256;
+export const UNPACKED_MINS: usize = UNPACKED_SCALES + 32;
+export const UNPACKED_D: usize = UNPACKED_MINS + 32;
+export const UNPACKED_DMIN: usize = UNPACKED_D + 4;
+
+/** A run of unpacked 32-element blocks: codes as signed bytes, scales and minima as floats. */
+export const CHUNK_CODES: usize = 17408;
+export const CHUNK_D: usize = CHUNK_CODES + 2048;
+export const CHUNK_M: usize = CHUNK_D + 256;
+
+/** A run of decoded weights, and eight padded elements of weights and activations. */
+export const DECODED: usize = 20480;
+export const DECODED_ELEMENTS: i32 = 1024;
+export const PADDED: usize = DECODED + 4096;
+
+/** Float sums of the activation rows that a product has under way; ends at 49152. */
+export const LANE_SUMS: usize = 32768;
 
 /** First byte that no kernel touches by itself. */
 export const HEAP_BASE: usize = (__heap_base + 63) & ~63;

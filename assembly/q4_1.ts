@@ -2,6 +2,7 @@
 
 import { encodeAffine32 } from "./affine32";
 import { storeDecoded } from "./block32";
+import { matmul32, Q4_1 } from "./dot32";
 import { loadHalf } from "./f16";
 import { searchAffineRows } from "./searched32";
 
@@ -33,4 +34,8 @@ export function q4_1_dequantize(src: usize, dst: usize, count: i32): void {
     storeDecoded(v128.and(nibbles, mask), d, m, true, dst);
     storeDecoded(i8x16.shr_u(nibbles, 4), d, m, true, dst + 64);
   }
+}
+
+export function q4_1_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
+  matmul32(weights, activations, out, outputs, rows, width, outStride, Q4_1, 20);
 }

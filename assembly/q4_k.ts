@@ -1,5 +1,6 @@
 // Q4_K: x ≈ d·scale·code - dmin·min, 4-bit codes, 6-bit scales and minima for every 32 elements.
 
+import { matmulK } from "./dot-k";
 import { decodeSixBit, encodeSixBit } from "./k4";
 
 export const Q4K_BLOCK_ELEMENTS: i32 = 256;
@@ -15,4 +16,8 @@ export function q4_k_quantize_mistralrs(src: usize, importance: usize, dst: usiz
 
 export function q4_k_dequantize(src: usize, dst: usize, count: i32): void {
   for (const end = dst + (<usize>count << 2); dst < end; src += 144, dst += 1024) decodeSixBit(src, dst, 15);
+}
+
+export function q4_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
+  matmulK(weights, activations, out, outputs, rows, width, outStride, 4, 144);
 }

@@ -2,6 +2,7 @@
 
 import { encodeSymmetric32 } from "./symmetric32";
 import { fifthBytes, storeDecoded } from "./block32";
+import { matmul32, Q5_0 } from "./dot32";
 import { loadHalf } from "./f16";
 import { searchSymmetricRows } from "./searched32";
 
@@ -34,4 +35,8 @@ export function q5_0_dequantize(src: usize, dst: usize, count: i32): void {
     storeDecoded(i8x16.sub(v128.or(v128.and(nibbles, mask), fifthBytes(high, 0)), i8x16.splat(16)), d, d, false, dst);
     storeDecoded(i8x16.sub(v128.or(i8x16.shr_u(nibbles, 4), fifthBytes(high, 1)), i8x16.splat(16)), d, d, false, dst + 64);
   }
+}
+
+export function q5_0_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
+  matmul32(weights, activations, out, outputs, rows, width, outStride, Q5_0, 22);
 }

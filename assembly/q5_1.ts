@@ -2,6 +2,7 @@
 
 import { encodeAffine32 } from "./affine32";
 import { fifthBytes, storeDecoded } from "./block32";
+import { matmul32, Q5_1 } from "./dot32";
 import { loadHalf } from "./f16";
 import { searchAffineRows } from "./searched32";
 
@@ -35,4 +36,8 @@ export function q5_1_dequantize(src: usize, dst: usize, count: i32): void {
     storeDecoded(v128.or(v128.and(nibbles, mask), fifthBytes(high, 0)), d, m, true, dst);
     storeDecoded(v128.or(i8x16.shr_u(nibbles, 4), fifthBytes(high, 1)), d, m, true, dst + 64);
   }
+}
+
+export function q5_1_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
+  matmul32(weights, activations, out, outputs, rows, width, outStride, Q5_1, 24);
 }

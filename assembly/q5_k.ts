@@ -1,5 +1,6 @@
 // Q5_K: as Q4_K with 5-bit codes, fifth bits apart.
 
+import { matmulK } from "./dot-k";
 import { decodeSixBit, encodeSixBit } from "./k4";
 
 export const Q5K_BLOCK_ELEMENTS: i32 = 256;
@@ -15,4 +16,8 @@ export function q5_k_quantize_mistralrs(src: usize, importance: usize, dst: usiz
 
 export function q5_k_dequantize(src: usize, dst: usize, count: i32): void {
   for (const end = dst + (<usize>count << 2); dst < end; src += 176, dst += 1024) decodeSixBit(src, dst, 31);
+}
+
+export function q5_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
+  matmulK(weights, activations, out, outputs, rows, width, outStride, 5, 176);
 }

@@ -1,5 +1,6 @@
 // Q6_K: x ≈ d·scale·(code - 32), 8-bit scales for every 16 elements, upper two bits apart; see src/quants/q6_k.ts.
 
+import { matmulK } from "./dot-k";
 import { nibblesOf, storeDecoded } from "./block32";
 import { loadHalf, storeHalf } from "./f16";
 import { nearestInt, roundAwayInt, transposeOctet } from "./lanes";
@@ -115,4 +116,8 @@ export function q6_k_dequantize(src: usize, dst: usize, count: i32): void {
 function decode(values: v128, scale: f32, out: usize): void {
   const d = f32x4.splat(scale);
   storeDecoded(values, d, d, false, out);
+}
+
+export function q6_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
+  matmulK(weights, activations, out, outputs, rows, width, outStride, 6, 210);
 }

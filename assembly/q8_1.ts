@@ -1,5 +1,6 @@
 // Q8_1: Q8_0 with s, the scaled sum of the codes. Also the activations of Q4_1 and Q5_1.
 
+import { matmul32, Q8_1 } from "./dot32";
 import { storeDecoded } from "./block32";
 import { floatFromHalf, halfFromFloat, loadHalf, storeHalf } from "./f16";
 import { encodeBytes32 } from "./q8_0";
@@ -48,4 +49,8 @@ export function q8_1_dequantize(src: usize, dst: usize, count: i32): void {
     storeDecoded(v128.load(src, QS), d, d, false, dst);
     storeDecoded(v128.load(src, QS + 16), d, d, false, dst + 64);
   }
+}
+
+export function q8_1_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
+  matmul32(weights, activations, out, outputs, rows, width, outStride, Q8_1, 36);
 }
