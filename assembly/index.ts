@@ -98,3 +98,44 @@ export {
   q6_k_matmul,
 } from "./q6_k";
 export { matmulQ8K as q8_k_matmul } from "./dot32";
+export {
+  HQQ4_BLOCK_ELEMENTS,
+  HQQ4_BLOCK_BYTES,
+  hqq4_quantize_mistralrs,
+  hqq4_quantize_hqq,
+  hqq4_dequantize_mistralrs,
+  hqq4_dequantize_hqq,
+  hqq4_matmul_mistralrs,
+  hqq4_matmul_hqq,
+} from "./hqq4";
+export {
+  HQQ8_BLOCK_ELEMENTS,
+  HQQ8_BLOCK_BYTES,
+  hqq8_quantize_mistralrs,
+  hqq8_quantize_hqq,
+  hqq8_dequantize_mistralrs,
+  hqq8_dequantize_hqq,
+  hqq8_matmul_mistralrs,
+  hqq8_matmul_hqq,
+} from "./hqq8";
+export { hqq_begin, hqq_round, hqq_sum, hqq_finish } from "./hqq";
+export {
+  fp8_peak,
+  fp8_scale_ocp,
+  fp8_scale_mistralrs,
+  fp8_encode_ocp,
+  fp8_encode_mistralrs,
+  fp8_dequantize,
+  fp8_matmul,
+} from "./fp8";
+export { f32_matmul, f16_matmul, bf16_matmul } from "./dot-float";
+export {
+  rms_norm,
+  rotate_head,
+  gate_silu,
+  add_rows,
+  scale_rows,
+  attend_scores,
+  softmax,
+  attend_mix,
+} from "./forward";

@@ -68,6 +68,9 @@ export const DECODED: usize = 20480;
 export const DECODED_ELEMENTS: i32 = 1024;
 export const PADDED: usize = DECODED + 4096;
 
+/** Four HQQ groups of 64, transposed. */
+export const HQQ_GROUPS: usize = 28672;
+
 /** Float sums of the activation rows that a product has under way; ends at 49152. */
 export const LANE_SUMS: usize = 32768;
 
