@@ -7,7 +7,9 @@ import asc from "assemblyscript/asc";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const shared = process.argv.includes("--shared");
-const embed = process.argv.includes("--embed") ? process.argv[process.argv.indexOf("--embed") + 1] : undefined;
+const embed = process.argv.includes("--embed")
+  ? process.argv[process.argv.indexOf("--embed") + 1]
+  : undefined;
 const wasm = `${root}/build/${shared ? "isq-shared" : "isq"}.wasm`;
 
 function modifiedAt(path) {
