@@ -5,9 +5,10 @@ import { fileURLToPath } from "node:url";
 import { COST_COLUMNS, formatTable, klDivergence, renderCostPage, TextModelBuilder, tokenLosses } from "isq";
 
 const TYPES = ["Q8_0", "Q6K", "Q5K", "Q4K", "Q3K", "Q2K", "HQQ4", "FP8"];
-const CHUNK_TOKENS = 255; // with the BOS in front, 256 positions
-/** Seconds for measuring the unquantized model; the quantized ones then run on the same tokens. */
-const BASELINE_SECONDS = Number(process.env.ISQ_DEMO_SECONDS ?? 8);
+/** Seconds to spend on measuring, all types together; the token count follows from it and is printed. */
+const MEASURING_SECONDS = Number(process.env.ISQ_DEMO_SECONDS ?? 50);
+/** Cost of a token by integer dots in units of an unquantized token, on the reference backend; a rough figure. */
+const INTEGER_DOT_COST = 3.5;
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = "models/tiny-mistral";
@@ -15,18 +16,24 @@ const text = readFileSync(`${root}/models/text/eval.txt`, "utf8");
 const started = performance.now();
 const seconds = () => (performance.now() - started) / 1000;
 
-console.log(`Loading ${folder} unquantized and measuring it for about ${BASELINE_SECONDS} s`);
+console.log(`Loading ${folder} unquantized, to compare with`);
 const baseline = await new TextModelBuilder(`${root}/${folder}`).build();
-const chunks = [];
+const chunks = baseline.chunks(text, { chunkTokens: await affordableTokens(), maxChunks: 1 });
 const expected = [];
-const measuringFrom = seconds();
-for (const chunk of baseline.chunks(text, { chunkTokens: CHUNK_TOKENS })) {
-  if (chunks.length > 0 && seconds() - measuringFrom > BASELINE_SECONDS) break;
-  chunks.push(chunk);
-  expected.push(await baseline.logits(chunk));
-}
+for (const chunk of chunks) expected.push(await baseline.logits(chunk));
 const { vocabulary } = baseline;
 await baseline.dispose();
+
+/** How many tokens fit MEASURING_SECONDS, judged by a short run of the unquantized model. */
+async function affordableTokens() {
+  const [trial] = baseline.chunks(text, { chunkTokens: 63, maxChunks: 1 });
+  await baseline.logits(trial); // once to warm up
+  const from = performance.now();
+  await baseline.logits(trial);
+  const secondsPerToken = (performance.now() - from) / 1000 / trial.length;
+  const units = 1 + TYPES.reduce((sum, type) => sum + (/^Q/.test(type) ? INTEGER_DOT_COST : 1.5), 0);
+  return Math.min(1023, Math.max(31, Math.floor(MEASURING_SECONDS / (units * secondsPerToken))));
+}
 
 /** exp of the mean loss over all chunks, and the mean KL divergence from the unquantized logits. */
 function compare(logits) {
