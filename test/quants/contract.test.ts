@@ -198,7 +198,14 @@ describe("non-finite weights", () => {
       refusal("option/unsupported", () => quantize(type, broken, options));
       return;
     }
-    const first = quantize(type, broken, options).data.subarray(0, TYPES[type].blockBytes);
+    const { data } = quantize(type, broken, options);
+    if (TYPES[type].family !== "block") {
+      // One group's NaN reaches the others through the stop test of HQQ; FP8's codes stay apart.
+      expect(quantize(type, broken, options).data).toEqual(data);
+      if (type === "FP8") expect(data[300]).toBe(0x7f);
+      return;
+    }
+    const first = data.subarray(0, TYPES[type].blockBytes);
     expect(first).toEqual(quantize(type, values, options).data.subarray(0, TYPES[type].blockBytes));
   });
 
