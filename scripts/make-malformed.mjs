@@ -40,6 +40,10 @@ write("s2-leading-space", "safetensors/header-json", file(` ${one}`, 8));
 write("s2-byte-order-mark", "safetensors/header-json", file(`\ufeff${one}`, 8));
 write("s2-text-after-end", "safetensors/header-json", file(`${one}x`, 8));
 write("s2-tensor-not-object", "safetensors/header-json", file('{"a":3}'));
+write("s2-half-surrogate", "safetensors/header-json", file(`{"\\ud800":${tensor("U8", "1", 0, 1)}}`, 1));
+write("s2-control-character", "safetensors/header-json", file(`{"\n":${tensor("U8", "1", 0, 1)}}`, 1));
+write("s2-leading-zero", "safetensors/header-json", file(`{"a":${tensor("U8", "01", 0, 1)}}`, 1));
+write("s2-trailing-comma", "safetensors/header-json", file(`{"a":${tensor("U8", "1", 0, 1)},}`, 1));
 write("s2-trailing-spaces", "ok", file(`${one}     `, 8));
 write(
   "s3-duplicate-tensor",
@@ -59,6 +63,13 @@ write(
 write("s3-two-metadata", "safetensors/duplicate-key", file('{"__metadata__":{},"__metadata__":{}}'));
 write("s3-metadata-number", "safetensors/metadata", file('{"__metadata__":{"a":1}}'));
 write("s3-metadata-array", "safetensors/metadata", file('{"__metadata__":[]}'));
+write("s3-metadata-null", "safetensors/metadata", file('{"__metadata__":null}'));
+write(
+  "s3-duplicate-unknown-field",
+  "safetensors/duplicate-key",
+  file('{"a":{"x":1,"x":1,"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'),
+);
+write("s3-unknown-field", "ok", file('{"a":{"x":[{}],"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'));
 write("s3-duplicate-metadata-key", "safetensors/duplicate-key", file('{"__metadata__":{"a":"1","a":"2"}}'));
 write("s4-start-not-zero", "safetensors/offsets", file(`{"a":${tensor("F32", "1", 4, 8)}}`, 8));
 write(
@@ -91,6 +102,13 @@ write(
   "safetensors/size",
   file(`{"a":${tensor("U8", "4294967296,4294967296", 0, 0)}}`),
 );
+write(
+  "s5-overflow-then-zero",
+  "safetensors/size",
+  file(`{"a":${tensor("U8", "4294967296,4294967296,0", 0, 0)}}`),
+);
+write("s5-zero-first", "ok", file(`{"a":${tensor("U8", "0,4294967296,4294967296", 0, 0)}}`));
+write("s5-minus-zero", "safetensors/shape", file(`{"a":${tensor("U8", "-0", 0, 0)}}`));
 write("s5-huge-number", "safetensors/shape", file(`{"a":${tensor("F32", "1e308", 0, 4)}}`, 4));
 write("s5-exponent", "safetensors/shape", file(`{"a":${tensor("F32", "1e0", 0, 4)}}`, 4));
 write("s5-negative", "safetensors/shape", file(`{"a":${tensor("F32", "-1", 0, 4)}}`, 4));
@@ -116,6 +134,12 @@ write(
   file(`{"__proto__":${tensor("U8", "1", 0, 1)},"constructor":${tensor("U8", "1", 1, 2)}}`, 2),
 );
 write("s7-rank-nine", "safetensors/shape", file(`{"a":${tensor("U8", "1,1,1,1,1,1,1,1,1", 0, 1)}}`, 1));
+write(
+  "s8-nested-unknown-field",
+  "safetensors/limit",
+  file(`{"a":{"x":${"[".repeat(2000)}${"]".repeat(2000)}}}`),
+);
+write("s8-long-name", "safetensors/limit", file(`{"${"a".repeat(65_536)}":${tensor("U8", "1", 0, 1)}}`, 1));
 write("s8-nested-arrays", "safetensors/header-json", file(`{"a":${"[".repeat(2000)}${"]".repeat(2000)}}`));
 
 /** Shard folders: an index and files beside it. */
@@ -131,6 +155,11 @@ function folderCase(name, tag, index, files = {}) {
 const shard = (name) => file(`{"${name}":${tensor("U8", "1", 0, 1)}}`, 1);
 folderCase("s9-parent-folder", "safetensors/index", { weight_map: { a: "../../x.safetensors" } });
 folderCase("s9-absolute-path", "safetensors/index", { weight_map: { a: "/etc/x.safetensors" } });
+folderCase("s9-backslash", "safetensors/index", { weight_map: { a: "..\\x.safetensors" } });
+folderCase("s9-nul", "safetensors/index", { weight_map: { a: "x\0.safetensors" } });
+folderCase("s9-two-maps", "safetensors/index", '{"weight_map":{},"weight_map":{"a":"s1.safetensors"}}');
+folderCase("s9-nested", "safetensors/index", `{"metadata":${"[".repeat(2000)}`);
+folderCase("s9-list", "safetensors/index", "[]");
 folderCase("s9-missing-shard", "safetensors/index", { weight_map: { a: "s1.safetensors" } });
 folderCase("s9-no-map", "safetensors/index", { metadata: {} });
 folderCase("s9-empty-map", "safetensors/index", { weight_map: {} });

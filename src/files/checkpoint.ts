@@ -1,10 +1,15 @@
 /** A checkpoint: the tensors of one safetensors file, or of the shards that an index names. */
 
 import { IsqError } from "../errors.js";
-import { LIMITS } from "../limits.js";
+import { LIMITS, type Limits } from "../limits.js";
 import { type Directory, readFile } from "./directory.js";
-import { type Json, JsonSyntaxError, parseJson } from "./json.js";
-import { openSafetensors, type Safetensors, type SafetensorsEntry } from "./safetensors.js";
+import { finishJson, JsonError, openJson, quote, readObject, readString, skipValue } from "./json.js";
+import {
+  openSafetensors,
+  type Safetensors,
+  type SafetensorsEntry,
+  type SafetensorsOptions,
+} from "./safetensors.js";
 import type { ByteSource } from "./source.js";
 
 export interface Checkpoint {
@@ -13,6 +18,8 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, SafetensorsEntry>;
   /** Bytes of one tensor as stored, little-endian. Throws `tensor/missing`, `source/*`. */
   read(name: string): Promise<Uint8Array>;
+  /** Bytes `start` to `end` of one tensor, counted from its own start. Throws `tensor/missing`, `source/*`. */
+  readRange(name: string, start: number, end: number): Promise<Uint8Array>;
   /** Closes the files. */
   close(): Promise<void>;
 }
@@ -24,11 +31,16 @@ const INDEX = "model.safetensors.index.json";
  * Opens `model.safetensors`, or the shards of `model.safetensors.index.json` when there is no single file. Throws
  * `source/open` when there is neither, `safetensors/*` for anything malformed.
  */
-export async function openCheckpoint(directory: Directory): Promise<Checkpoint> {
-  if (await directory.has(SINGLE)) return openFiles(directory, [SINGLE], SINGLE, null);
+export async function openCheckpoint(
+  directory: Directory,
+  options: SafetensorsOptions = {},
+): Promise<Checkpoint> {
+  const limits = { ...LIMITS, ...options.limits };
+  if (await directory.has(SINGLE)) return openShards(directory, SINGLE, [SINGLE], null, limits);
   if (await directory.has(INDEX)) {
-    const shardOf = await readIndex(directory);
-    return openFiles(directory, [...new Set(shardOf.values())].sort(), INDEX, shardOf);
+    const shardOf = await readIndex(directory, limits);
+    const files = [...new Set(shardOf.values())].sort();
+    return openShards(directory, INDEX, files, shardOf, limits);
   }
   throw new IsqError("source/open", `${directory.name} has neither ${SINGLE} nor ${INDEX}`, {
     file: directory.name,
@@ -36,16 +48,18 @@ export async function openCheckpoint(directory: Directory): Promise<Checkpoint> 
   });
 }
 
-async function openFiles(
+/** Opens every file; `shardOf`, where there is an index, must agree with what they contain. */
+async function openShards(
   directory: Directory,
-  files: readonly string[],
   main: string,
+  files: readonly string[],
   shardOf: ReadonlyMap<string, string> | null,
+  limits: Limits,
 ): Promise<Checkpoint> {
   const name = `${directory.name}/${main}`;
   const opened: ByteSource[] = [];
   const close = async () => {
-    for (const source of opened) await source.close?.();
+    await Promise.all(opened.map((source) => source.close?.()));
   };
   try {
     const owners = new Map<string, Safetensors>();
@@ -53,21 +67,18 @@ async function openFiles(
       if (!(await directory.has(file))) throw indexError(name, `the shard ${file} is missing`, file);
       const source = await directory.open(file);
       opened.push(source);
-      const shard = await openSafetensors(source);
+      const shard = await openSafetensors(source, { limits });
       for (const tensor of shard.tensors.keys()) {
-        if (owners.has(tensor)) throw indexError(name, `${tensor} is in two shards`, file);
-        if (shardOf && shardOf.get(tensor) !== file) {
-          throw indexError(
-            name,
-            `${file} has ${tensor}, which the index puts in ${shardOf.get(tensor)}`,
-            file,
-          );
+        if (owners.has(tensor)) throw indexError(name, `${quote(tensor)} is in two shards`, tensor);
+        const place = shardOf?.get(tensor) ?? "no shard";
+        if (shardOf && place !== file) {
+          throw indexError(name, `${file} has ${quote(tensor)}, which the index puts in ${place}`, tensor);
         }
         owners.set(tensor, shard);
       }
     }
-    for (const tensor of shardOf?.keys() ?? []) {
-      if (!owners.has(tensor)) throw indexError(name, `${shardOf?.get(tensor)} lacks ${tensor}`, tensor);
+    for (const [tensor, file] of shardOf ?? []) {
+      if (!owners.has(tensor)) throw indexError(name, `${file} lacks ${quote(tensor)}`, tensor);
     }
     return createCheckpoint(name, owners, close);
   } catch (error) {
@@ -82,46 +93,54 @@ function createCheckpoint(
   close: () => Promise<void>,
 ): Checkpoint {
   const tensors = new Map<string, SafetensorsEntry>();
-  for (const [tensor, shard] of owners) tensors.set(tensor, shard.tensors.get(tensor) as SafetensorsEntry);
+  for (const [tensor, shard] of owners) tensors.set(tensor, shard.tensors.get(tensor)!);
+  const find = (tensor: string): Safetensors => {
+    const owner = owners.get(tensor);
+    if (owner) return owner;
+    const message = `${name} has no tensor ${quote(tensor)}`;
+    throw new IsqError("tensor/missing", message, { file: name, tensor });
+  };
   return {
     name,
     tensors,
     close,
-    read(tensor) {
-      const owner = owners.get(tensor);
-      if (owner) return owner.read(tensor);
-      return Promise.reject(
-        new IsqError("tensor/missing", `${name} has no tensor ${tensor}`, { file: name, tensor }),
-      );
-    },
+    read: async (tensor) => find(tensor).read(tensor),
+    readRange: async (tensor, start, end) => find(tensor).readRange(tensor, start, end),
   };
 }
 
 /** Reads `weight_map`: tensor name to shard file. */
-async function readIndex(directory: Directory): Promise<Map<string, string>> {
+async function readIndex(directory: Directory, limits: Limits): Promise<Map<string, string>> {
   const name = `${directory.name}/${INDEX}`;
-  const bytes = await readFile(directory, INDEX, LIMITS.jsonBytes);
-  let index: Json;
+  const bytes = await readFile(directory, INDEX, limits.jsonBytes);
+  let shardOf: Map<string, string>;
   try {
-    index = parseJson(new TextDecoder("utf-8", { fatal: true }).decode(bytes), LIMITS.safetensorsHeaderDepth);
+    shardOf = parseIndex(new TextDecoder("utf-8", { fatal: true }).decode(bytes), name, limits);
   } catch (error) {
-    if (!(error instanceof JsonSyntaxError) && !(error instanceof TypeError)) throw error;
-    throw indexError(name, `it is not JSON: ${error.message}`, null);
-  }
-  const map = index.kind === "object" ? index.entries.find(([key]) => key === "weight_map")?.[1] : undefined;
-  if (map?.kind !== "object") throw indexError(name, "it has no weight_map", null);
-  const shardOf = new Map<string, string>();
-  for (const [tensor, file] of map.entries) {
-    if (file.kind !== "string") throw indexError(name, `${tensor} is mapped to a ${file.kind}`, tensor);
-    // A plain name in the same folder: anything else could leave it (CWE-22).
-    if (!/^[\w][\w.-]*\.safetensors$/.test(file.text)) {
-      throw indexError(name, `${JSON.stringify(file.text)} is not a plain safetensors file name`, file.text);
-    }
-    if (shardOf.has(tensor)) throw indexError(name, `${tensor} is mapped twice`, tensor);
-    shardOf.set(tensor, file.text);
+    // The decoder throws a TypeError.
+    if (!(error instanceof JsonError) && !(error instanceof TypeError)) throw error;
+    throw indexError(name, `it is not the JSON it must be: ${error.message}`, null);
   }
   const shards = new Set(shardOf.values()).size;
-  if (shards === 0 || shards > LIMITS.shardCount) throw indexError(name, `it names ${shards} shards`, shards);
+  if (shards === 0 || shards > limits.shardCount) throw indexError(name, `it names ${shards} shards`, shards);
+  return shardOf;
+}
+
+function parseIndex(text: string, name: string, limits: Limits): Map<string, string> {
+  const json = openJson(text, { depth: limits.safetensorsHeaderDepth, entries: limits.jsonEntries });
+  const shardOf = new Map<string, string>();
+  readObject(json, (key) => {
+    if (key !== "weight_map") return skipValue(json);
+    readObject(json, (tensor) => {
+      const file = readString(json);
+      // A plain name in the same folder: anything else could leave it (CWE-22).
+      if (!/^\w[\w.-]*\.safetensors$/.test(file)) {
+        throw indexError(name, `${quote(file)} is not a plain safetensors file name`, file);
+      }
+      shardOf.set(tensor, file);
+    });
+  });
+  finishJson(json);
   return shardOf;
 }
 

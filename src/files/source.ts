@@ -1,6 +1,7 @@
 /** Byte sources: two members, so that a file, a Blob, a buffer or an HTTP resource can all be read by ranges. */
 
-import { IsqError } from "../errors.js";
+import { IsqError, isIsqError } from "../errors.js";
+import { LIMITS } from "../limits.js";
 
 export interface ByteSource {
   /** For error messages. */
@@ -27,39 +28,42 @@ export function fromBlob(blob: Blob, name = "blob"): ByteSource {
 }
 
 /**
- * Reads a range and insists on getting all of it and no more. Throws `source/range` for a range outside of the source
- * and `source/short` when the answer has another length than asked for.
+ * Reads a range and insists on getting all of it and no more. Throws `source/range` for a range outside of the source or
+ * longer than one typed array may be, `source/read` when the source fails, `source/short` when it gives another length.
  */
 export async function readRange(source: ByteSource, start: number, end: number): Promise<Uint8Array> {
-  const { name, byteLength } = source;
-  if (
-    !Number.isSafeInteger(start) ||
-    !Number.isSafeInteger(end) ||
-    start < 0 ||
-    end < start ||
-    end > byteLength
-  ) {
-    throw new IsqError(
-      "source/range",
-      `bytes ${start} to ${end} lie outside of ${name} with ${byteLength} bytes`,
-      {
-        file: name,
-        field: "range",
-        value: [start, end],
-        limit: byteLength,
-      },
-    );
-  }
+  checkRange(source, start, end);
   if (start === end) return new Uint8Array(0);
-  const bytes = await source.slice(start, end);
+  const file = source.name;
+  let bytes: Uint8Array;
+  try {
+    bytes = await source.slice(start, end);
+  } catch (cause) {
+    if (isIsqError(cause)) throw cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `cannot read bytes ${start} to ${end} of ${file}: ${reason}`;
+    throw new IsqError("source/read", message, { file, field: "range", value: [start, end] }, { cause });
+  }
   if (bytes.byteLength !== end - start) {
-    throw new IsqError(
-      "source/short",
-      `${name} gave ${bytes.byteLength} bytes for the range ${start} to ${end}`,
-      { file: name, field: "range", value: bytes.byteLength, limit: end - start },
-    );
+    const message = `${file} gave ${bytes.byteLength} bytes for the range ${start} to ${end}`;
+    const details = { file, field: "range", value: bytes.byteLength, limit: end - start };
+    throw new IsqError("source/short", message, details);
   }
   return bytes;
+}
+
+function checkRange({ name: file, byteLength }: ByteSource, start: number, end: number): void {
+  const whole = Number.isSafeInteger(start) && Number.isSafeInteger(end);
+  if (!whole || start < 0 || end < start || !(end <= byteLength)) {
+    const message = `bytes ${start} to ${end} lie outside of ${file} with ${byteLength} bytes`;
+    const details = { file, field: "range", value: [start, end], limit: byteLength };
+    throw new IsqError("source/range", message, details);
+  }
+  if (end - start > LIMITS.rangeBytes) {
+    const message = `${end - start} bytes of ${file} are more than one read may take, ${LIMITS.rangeBytes}`;
+    const details = { file, field: "range", value: end - start, limit: LIMITS.rangeBytes };
+    throw new IsqError("source/range", message, details);
+  }
 }
 
 /** Reads a whole source of at most `limit` bytes. Throws `source/range` beyond it. */

@@ -1,30 +1,16 @@
 /** A byte source over a file. */
 
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { IsqError } from "../errors.js";
 import type { ByteSource } from "../files/source.js";
 
 /** Opens a file for reading by ranges. Throws `source/open` with the path and the system's reason. */
 export async function openFile(path: string): Promise<ByteSource> {
-  let handle: FileHandle;
-  let byteLength: number;
-  try {
-    handle = await open(path, "r");
-    const stats = await handle.stat();
-    if (!stats.isFile()) {
-      await handle.close();
-      throw new Error("it is not a regular file");
-    }
-    byteLength = stats.size;
-  } catch (cause) {
+  const { handle, byteLength } = await openRegular(path).catch((cause) => {
     const reason = (cause as Error).message;
-    throw new IsqError(
-      "source/open",
-      `cannot open ${path}: ${reason}`,
-      { file: path, value: reason },
-      { cause },
-    );
-  }
+    const details = { file: path, value: reason };
+    throw new IsqError("source/open", `cannot open ${path}: ${reason}`, details, { cause });
+  });
   return {
     name: path,
     byteLength,
@@ -40,4 +26,16 @@ export async function openFile(path: string): Promise<ByteSource> {
     },
     close: () => handle.close(),
   };
+}
+
+async function openRegular(path: string): Promise<{ handle: FileHandle; byteLength: number }> {
+  // Asked before opening, because opening a pipe waits for its other end.
+  if (!(await stat(path)).isFile()) throw new Error("it is not a regular file");
+  const handle = await open(path, "r");
+  try {
+    return { handle, byteLength: (await handle.stat()).size };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
 }

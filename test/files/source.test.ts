@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -54,6 +55,35 @@ describe("ranges", () => {
     });
   });
 
+  test("more than one typed array may hold is refused before anything is read", async () => {
+    const source = { ...answering(bytes), byteLength: 2 ** 40 };
+    await expect(readRange(source, 0, 2 ** 32)).rejects.toMatchObject({
+      tag: "source/range",
+      details: { value: 2 ** 32, limit: 2 ** 32 - 1 },
+    });
+  });
+
+  test.each([
+    [
+      "throws",
+      () => {
+        throw new Error("cable cut");
+      },
+    ],
+    ["rejects", () => Promise.reject(new Error("cable cut"))],
+    ["rejects with anything", () => Promise.reject("cable cut")],
+  ])("a source that %s", async (_what, slice) => {
+    const refused = readRange({ name: "far away", byteLength: 100, slice }, 0, 10);
+    await expect(refused).rejects.toMatchObject({ tag: "source/read", details: { file: "far away" } });
+    await expect(refused).rejects.toThrow("cable cut");
+  });
+
+  test("a file after it was closed", async () => {
+    const source = await openFile(temporary(bytes));
+    await source.close?.();
+    await expect(readRange(source, 0, 10)).rejects.toMatchObject({ tag: "source/read" });
+  });
+
   test("a file that shrinks after it was opened", async () => {
     const path = temporary(bytes);
     const source = await openFile(path);
@@ -70,6 +100,9 @@ describe("opening", () => {
       details: { file: "no/such/file" },
     });
     await expect(openFile("src")).rejects.toMatchObject({ tag: "source/open" });
+    const pipe = join(mkdtempSync(join(tmpdir(), "isq-")), "pipe");
+    execFileSync("mkfifo", [pipe]);
+    await expect(openFile(pipe)).rejects.toMatchObject({ tag: "source/open" });
     await expect(openDirectory("no/such/folder")).rejects.toMatchObject({ tag: "source/open" });
     await expect(openDirectory("package.json")).rejects.toMatchObject({ tag: "source/open" });
     await expect(fromFiles([]).open("x")).rejects.toMatchObject({ tag: "source/open" });
