@@ -77,6 +77,7 @@ export function hqq_begin(src: usize, s: usize, z: usize, groups: i32, groupStri
 function shrink(x: f32, inverseBeta: f32): f32 {
   const a = abs<f32>(x);
   if (!(a > NEVER_SHRUNK)) return 0;
+  if (a == Infinity) return x; // its power is 0
   const t = inverseBeta * <f32>pow64(<f64>a, EXPONENT);
   return a > t ? copysign<f32>(a - t, x) : 0;
 }

@@ -1,7 +1,7 @@
 // The symmetric searches of src/quants/search-symmetric.ts for eight sub-blocks at once, one per lane, in two halves:
 // QX (ggml), old QX (candle) and Q3S (both). Weights are in W, their products with x in WX.
 
-import { codeLanes, nearestClamped } from "./lanes";
+import { codeLanes, nearestClamped, nearestInts } from "./lanes";
 import { FIT_ISCALE, FIT_LOW, FIT_SCALE, FIT_SUMW, STATE_A, STATE_B, W_A, W_B, WX_A, WX_B, X_A, X_B } from "./memory";
 
 const PEAK: usize = 0;
@@ -11,6 +11,7 @@ const SUML2: usize = 48;
 const SCALE: usize = 64;
 const BEST: usize = 80;
 const FITTED: usize = 96;
+const FINITE: usize = 112;
 
 /** Stores w·x for both halves. */
 // @ts-ignore: decorator
@@ -38,19 +39,22 @@ export function squareWeights(n: usize): void {
 function peaks(x: usize, n: usize, state: usize, zeroOnly: bool): void {
   let magnitude = f32x4.splat(0);
   let peak = f32x4.splat(0);
+  let most = i32x4.splat(0);
   for (let i: usize = 0; i < n << 4; i += 16) {
     const v = v128.load(x + i);
     const a = f32x4.abs(v);
     peak = v128.bitselect(v, peak, f32x4.gt(a, magnitude));
     magnitude = f32x4.pmax(magnitude, a);
+    most = i32x4.max_s(most, a);
   }
   const live = zeroOnly ? f32x4.gt(magnitude, f32x4.splat(0)) : f32x4.ge(magnitude, f32x4.splat(<f32>1e-15));
   // A lane without a search gets some harmless peak: its result is fixed.
   v128.store(state, v128.bitselect(peak, f32x4.splat(1), live), PEAK);
   v128.store(state, live, LIVE);
+  v128.store(state, i32x4.lt_s(most, i32x4.splat(0x7f800000)), FINITE);
 }
 
-/** Σ (w·x)·l and Σ (w·l)·l of a half's codes under iscale, which never leave nearest's range: |iscale·x| < N + 2. */
+/** Σ (w·x)·l and Σ (w·l)·l of a half's codes under iscale. Finite x never leave nearest's range: |iscale·x| < N + 2. */
 // @ts-ignore: decorator
 @inline
 function sums(x: usize, w: usize, wx: usize, n: usize, iscale: v128, N: i32, state: usize): void {
@@ -58,6 +62,23 @@ function sums(x: usize, w: usize, wx: usize, n: usize, iscale: v128, N: i32, sta
   let suml2 = f32x4.splat(0);
   for (let i: usize = 0; i < n << 4; i += 16) {
     const l = nearestClamped(f32x4.mul(iscale, v128.load(x + i)), -N, N - 1);
+    sumlx = f32x4.add(sumlx, f32x4.mul(v128.load(wx + i), l));
+    suml2 = f32x4.add(suml2, f32x4.mul(f32x4.mul(v128.load(w + i), l), l));
+  }
+  v128.store(state, sumlx, SUMLX);
+  v128.store(state, suml2, SUML2);
+}
+
+/** The same for x with infinities or NaN: scales of scales under extreme importance. */
+function exactSums(x: usize, w: usize, wx: usize, n: usize, numerator: f32, N: i32, state: usize): void {
+  const iscale = f32x4.div(f32x4.splat(numerator), v128.load(state, PEAK));
+  const least = i32x4.splat(-N);
+  const most = i32x4.splat(N - 1);
+  let sumlx = f32x4.splat(0);
+  let suml2 = f32x4.splat(0);
+  for (let i: usize = 0; i < n << 4; i += 16) {
+    const integer = nearestInts(f32x4.mul(iscale, v128.load(x + i)));
+    const l = f32x4.convert_i32x4_s(i32x4.min_s(i32x4.max_s(integer, least), most));
     sumlx = f32x4.add(sumlx, f32x4.mul(v128.load(wx + i), l));
     suml2 = f32x4.add(suml2, f32x4.mul(f32x4.mul(v128.load(w + i), l), l));
   }
@@ -112,13 +133,19 @@ export function searchSymmetric(at: usize, n: usize, N: i32): void {
   peaks(X_B, n, STATE_B, false);
   const peakA = v128.load(STATE_A, PEAK);
   const peakB = v128.load(STATE_B, PEAK);
+  const finite = i32x4.all_true(v128.and(v128.load(STATE_A, FINITE), v128.load(STATE_B, FINITE)));
   for (let round = 0; round < 19; round++) {
     const step = round == 0 ? 0 : round < 10 ? round - 10 : round - 9;
-    const numerator = f32x4.splat(-(<f32>N + <f32>0.1 * <f32>step));
-    const iscaleA = f32x4.div(numerator, peakA);
-    const iscaleB = f32x4.div(numerator, peakB);
-    sums(X_A, W_A, WX_A, n, iscaleA, N, STATE_A);
-    sums(X_B, W_B, WX_B, n, iscaleB, N, STATE_B);
+    const numerator = -(<f32>N + <f32>0.1 * <f32>step);
+    const iscaleA = f32x4.div(f32x4.splat(numerator), peakA);
+    const iscaleB = f32x4.div(f32x4.splat(numerator), peakB);
+    if (finite) {
+      sums(X_A, W_A, WX_A, n, iscaleA, N, STATE_A);
+      sums(X_B, W_B, WX_B, n, iscaleB, N, STATE_B);
+    } else {
+      exactSums(X_A, W_A, WX_A, n, numerator, N, STATE_A);
+      exactSums(X_B, W_B, WX_B, n, numerator, N, STATE_B);
+    }
     if (round == 0) {
       keepFirst(STATE_A, iscaleA);
       keepFirst(STATE_B, iscaleB);
