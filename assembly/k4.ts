@@ -85,11 +85,13 @@ function finishBlock(x: usize, block: usize, k: usize, N: i32, candle: bool): vo
   const dmin = storeHalf(block + DMIN, load<f32>(BLOCK_DMIN + (k << 2)));
   const scales = SCALE_CODES + (k << 4);
   const mins = MIN_CODES + (k << 4);
+  // Codes that wrapped around (extreme importance): Q5_K clamps them, Q4_K packs them as they are.
+  const most: i32 = N == 31 ? 63 : 255;
   for (let j: usize = 0; j < 4; j++) {
-    const s = <i32>load<u8>(scales + j);
-    const m = <i32>load<u8>(mins + j);
-    const highS = <i32>load<u8>(scales + j + 4);
-    const highM = <i32>load<u8>(mins + j + 4);
+    const s = min<i32>(load<u8>(scales + j), most);
+    const m = min<i32>(load<u8>(mins + j), most);
+    const highS = min<i32>(load<u8>(scales + j + 4), most);
+    const highM = min<i32>(load<u8>(mins + j + 4), most);
     store<u8>(block + j, s | ((highS >> 4) << 6), SCALES);
     store<u8>(block + j, m | ((highM >> 4) << 6), SCALES + 4);
     store<u8>(block + j, (highS & 15) | ((highM & 15) << 4), SCALES + 8);

@@ -116,6 +116,15 @@ function scaleWithImportance(
   }
   writeHalf(block, D, searchPositive(scales, sums, 63, scaleCodes, lineage));
   writeHalf(block, DMIN, searchPositive(mins, sums, 63, minCodes, lineage));
+  if (grid.N === 31) clampWrapped(scaleCodes, minCodes);
+}
+
+/**
+ * A code that the search rounds below 0 wraps to a byte above 63 (extreme importance only). Q5_K clamps it before it is
+ * packed; Q4_K packs it as it is.
+ */
+function clampWrapped(...lists: Uint8Array[]): void {
+  for (const codes of lists) codes.set(codes.map((code) => Math.min(63, code)));
 }
 
 /** y = ((d·scale)·code) - (dmin·min) for one block. */
