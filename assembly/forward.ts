@@ -102,8 +102,13 @@ export function rms_norm(x: usize, weight: usize, out: usize, runs: i32, width: 
   }
 }
 
+/** Rotates `heads` heads, `stride` bytes apart, in place. */
+export function rotate_heads(x: usize, heads: i32, stride: i32, pairs: i32, cosines: usize, sines: usize): void {
+  for (let head = 0; head < heads; head++, x += stride) rotateHead(x, pairs, cosines, sines);
+}
+
 /** Rotates the half-split pairs of one head in place. */
-export function rotate_head(x: usize, pairs: i32, cosines: usize, sines: usize): void {
+function rotateHead(x: usize, pairs: i32, cosines: usize, sines: usize): void {
   const bytes = <usize>pairs << 2;
   const y = x + bytes;
   let i: usize = 0;
@@ -159,14 +164,14 @@ export function scale_rows(x: usize, out: usize, count: i32, scale: f32): void {
 }
 
 /** scores[n] = dot8(q, key n)·scale for `run` keys, `stride` bytes apart. */
-export function attend_scores(q: usize, keys: usize, stride: i32, run: i32, width: i32, scale: f32, scores: usize): void {
+function scoreRun(q: usize, keys: usize, stride: usize, run: i32, width: i32, scale: f32, scores: usize): void {
   for (let n = 0; n < run; n++, keys += stride) {
     store<f32>(scores + (<usize>n << 2), dot8(q, keys, width) * scale);
   }
 }
 
 /** Turns `count` scores into weights exp(s - max) / sum, in place. */
-export function softmax(scores: usize, count: i32): void {
+function softmax(scores: usize, count: i32): void {
   const bytes = <usize>count << 2;
   let most: f32 = -Infinity;
   for (let i: usize = 0; i < bytes; i += 4) {
@@ -202,7 +207,7 @@ export function softmax(scores: usize, count: i32): void {
 }
 
 /** out += Σ_n weights[n]·value n in n order, for `run` values of `width` floats, `stride` bytes apart. */
-export function attend_mix(weights: usize, values: usize, stride: i32, run: i32, width: i32, out: usize): void {
+function mixRun(weights: usize, values: usize, stride: usize, run: i32, width: i32, out: usize): void {
   const bytes = <usize>width << 2;
   let i: usize = 0;
   // Sixteen columns at a time: four independent sums hide the latency of each one's fixed order.
@@ -229,5 +234,41 @@ export function attend_mix(weights: usize, values: usize, stride: i32, run: i32,
     let v = values + i;
     for (let n: usize = 0; n < <usize>run << 2; n += 4, v += stride) sum += load<f32>(weights + n) * load<f32>(v);
     store<f32>(out + i, sum);
+  }
+}
+
+const CACHE_BLOCK: i32 = 32;
+
+/**
+ * One query head over `count` positions of a sequence, from position `first` on. `blocks` holds the address of each cache
+ * block of the sequence, 32 positions each; a position has `stride` bytes, and this head's key is `key` bytes and its value
+ * `value` bytes behind the block's start. `scores` is room for `count` floats.
+ */
+export function attend(
+  q: usize,
+  blocks: usize,
+  first: i32,
+  count: i32,
+  stride: i32,
+  key: usize,
+  value: usize,
+  width: i32,
+  scale: f32,
+  scores: usize,
+  out: usize,
+): void {
+  for (let t = 0, run = 0; t < count; t += run) {
+    const place = (first + t) % CACHE_BLOCK;
+    run = min<i32>(CACHE_BLOCK - place, count - t);
+    const block = <usize>load<u32>(blocks + (<usize>((first + t) / CACHE_BLOCK) << 2));
+    scoreRun(q, block + key + <usize>place * stride, stride, run, width, scale, scores + (<usize>t << 2));
+  }
+  softmax(scores, count);
+  memory.fill(out, 0, <usize>width << 2);
+  for (let t = 0, run = 0; t < count; t += run) {
+    const place = (first + t) % CACHE_BLOCK;
+    run = min<i32>(CACHE_BLOCK - place, count - t);
+    const block = <usize>load<u32>(blocks + (<usize>((first + t) / CACHE_BLOCK) << 2));
+    mixRun(scores + (<usize>t << 2), block + value + <usize>place * stride, stride, run, width, out);
   }
 }

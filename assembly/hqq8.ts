@@ -23,11 +23,11 @@ export function hqq8_dequantize_mistralrs(
 }
 
 export function hqq8_matmul_mistralrs(
-  data: usize,
+  codes: usize,
   scales: usize,
   zeros: usize,
   groups: i32,
-  firstRow: i32,
+  first: i32,
   x: usize,
   out: usize,
   outputs: i32,
@@ -35,7 +35,7 @@ export function hqq8_matmul_mistralrs(
   width: i32,
   outStride: i32,
 ): void {
-  matmulHqq(data, scales, zeros, groups, firstRow, x, out, outputs, rows, width, outStride, false, 8);
+  matmulHqq(codes, scales, zeros, groups, first, x, out, outputs, rows, width, outStride, false, 8);
 }
 
 export function hqq8_quantize_hqq(src: usize, data: usize, scales: usize, zeros: usize, errors: usize, groups: i32): void {
@@ -55,11 +55,11 @@ export function hqq8_dequantize_hqq(
 }
 
 export function hqq8_matmul_hqq(
-  data: usize,
+  codes: usize,
   scales: usize,
   zeros: usize,
   groups: i32,
-  firstRow: i32,
+  first: i32,
   x: usize,
   out: usize,
   outputs: i32,
@@ -67,5 +67,5 @@ export function hqq8_matmul_hqq(
   width: i32,
   outStride: i32,
 ): void {
-  matmulHqq(data, scales, zeros, groups, firstRow, x, out, outputs, rows, width, outStride, true, 8);
+  matmulHqq(codes, scales, zeros, groups, first, x, out, outputs, rows, width, outStride, true, 8);
 }

@@ -131,11 +131,10 @@ export {
 export { f32_matmul, f16_matmul, bf16_matmul } from "./dot-float";
 export {
   rms_norm,
-  rotate_head,
+  rotate_heads,
   gate_silu,
   add_rows,
   scale_rows,
-  attend_scores,
-  softmax,
-  attend_mix,
+  attend,
 } from "./forward";
+export { first_non_finite } from "./finite";

@@ -1,4 +1,5 @@
-// Builds dist/ from src/: type check, JavaScript, declarations. Starts from an empty folder, so that nothing stale ships.
+// Builds the WebAssembly module, then dist/ from src/: type check, JavaScript, declarations. Starts from an empty folder, so
+// that nothing stale ships.
 import { execFileSync } from "node:child_process";
 import { chmodSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -7,6 +8,7 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
 
+execFileSync(process.execPath, [`${root}/scripts/build-wasm.mjs`], { cwd: root, stdio: "inherit" });
 rmSync(`${root}/dist`, { recursive: true, force: true });
 execFileSync(process.execPath, [tsc, "-p", "tsconfig.json"], { cwd: root, stdio: "inherit" });
 chmodSync(`${root}/dist/cli/main.js`, 0o755);

@@ -48,6 +48,8 @@ export const ERROR_TAGS = {
   "plan/nothing": "quantization was requested but no tensor can be quantized",
   "backend/unavailable": "the backend cannot run here",
   "backend/disposed": "the backend was disposed",
+  "backend/memory": "a memory of the backend is full",
+  "backend/worker": "a worker thread died or failed",
   aborted: "the work was stopped by its AbortSignal",
 } as const;
 

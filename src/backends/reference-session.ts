@@ -2,7 +2,7 @@
 
 import { IsqError } from "../errors.js";
 import { rowElements } from "../quants/tensor.js";
-import { type Angles, createAngles, growAngles, MOST_POSITIONS } from "./angles.js";
+import { type Angles, createAngles, growAngles } from "./angles.js";
 import type { Session, SessionOptions, Tensor } from "./backend.js";
 import { checkBatch, type Kernels, rowsOf, walk } from "./interpreter.js";
 import { type Batch, CACHE_BLOCK, type Program, type Slot, type WeightIndex } from "./program.js";
@@ -10,7 +10,6 @@ import { attendHead, type CacheLayer, storeRow } from "./reference-attention.js"
 import { addRange, gateSilu, normRun, rotateHead } from "./reference-kernels.js";
 import {
   addBias,
-  checkParts,
   dotPartner,
   type Matrix,
   multiplyBlocks,
@@ -18,6 +17,7 @@ import {
   openRows,
   prepareRows,
 } from "./reference-linear.js";
+import { checkAllPlaced, checkCachePositions, checkPlacement } from "./session-checks.js";
 
 const f32 = Math.fround;
 
@@ -45,18 +45,8 @@ const NO_BATCH: Batch = {
 };
 
 /** Opens a session. Cache blocks and rope angles are made when first used, so room that is not used costs nothing. */
-export function openSession(program: Program, { cachePositions }: SessionOptions): Session {
-  if (!Number.isSafeInteger(cachePositions) || cachePositions < 1 || cachePositions > MOST_POSITIONS) {
-    throw new IsqError(
-      "option/invalid",
-      `cachePositions must be from 1 to ${MOST_POSITIONS}, not ${cachePositions}`,
-      {
-        field: "cachePositions",
-        value: cachePositions,
-        limit: MOST_POSITIONS,
-      },
-    );
-  }
+export function openSession(program: Program, options: SessionOptions): Session {
+  const blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
   const state: State = {
     program,
     weights: new Array(program.weights.length).fill(undefined),
@@ -72,7 +62,6 @@ export function openSession(program: Program, { cachePositions }: SessionOptions
     batch: NO_BATCH,
   };
   const kernels = createKernels(state);
-  const blocks = Math.ceil(cachePositions / CACHE_BLOCK);
   let open = true;
   const checkOpen = () => {
     if (!open) throw new IsqError("backend/disposed", "the session was disposed");
@@ -84,7 +73,7 @@ export function openSession(program: Program, { cachePositions }: SessionOptions
     },
     run(batch) {
       checkOpen();
-      checkWeights(state);
+      checkAllPlaced(program, (weight) => state.weights[weight] !== undefined);
       checkBatch(program, batch, blocks);
       makeRoom(state, batch);
       walk(program, batch, kernels);
@@ -99,24 +88,10 @@ export function openSession(program: Program, { cachePositions }: SessionOptions
 }
 
 function placeWeight(state: State, index: WeightIndex, tensor: Tensor): void {
-  const spec = state.program.weights[index];
-  if (spec === undefined) {
-    throw new IsqError("tensor/missing", `the program has no weight ${index}`, {
-      field: "weight",
-      value: index,
-      limit: state.program.weights.length - 1,
-    });
-  }
-  if (tensor.shape.length !== spec.shape.length || tensor.shape.some((size, i) => size !== spec.shape[i])) {
-    throw new IsqError(
-      "tensor/shape",
-      `${spec.name} is [${tensor.shape.join(", ")}] and must be [${spec.shape.join(", ")}]`,
-      { tensor: spec.name, field: "shape", value: tensor.shape, limit: spec.shape },
-    );
-  }
-  checkParts(tensor);
+  checkPlacement(state.program, index, tensor);
+  const { role } = state.program.weights[index];
   state.weights[index] = tensor;
-  if (spec.role === "norm" || spec.role === "bias") state.vectors[index] = openVector(tensor);
+  if (role === "norm" || role === "bias") state.vectors[index] = openVector(tensor);
 }
 
 /** A one-row tensor, decoded. */
@@ -124,14 +99,6 @@ function openVector(tensor: Tensor): Float32Array {
   const reader = openRows(tensor);
   const start = reader.seek(0);
   return reader.values.slice(start, start + rowElements(tensor.shape));
-}
-
-function checkWeights({ program, weights }: State): void {
-  for (let i = 0; i < program.weights.length; i++) {
-    if (weights[i] !== undefined) continue;
-    const { name, shape } = program.weights[i];
-    throw new IsqError("tensor/missing", `${name} [${shape.join(", ")}] was not placed`, { tensor: name });
-  }
 }
 
 /** Grows slots and angles to what the batch needs. */

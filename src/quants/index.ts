@@ -4,12 +4,11 @@
  */
 
 import { IsqError } from "../errors.js";
+import { checkQuantize } from "./check.js";
 import type { DotOrder } from "./codec.js";
 import { blockCodec, tensorCodec } from "./codecs.js";
 import { type IsqType, TYPES } from "./table.js";
 import {
-  checkFinite,
-  checkImportance,
   checkShape,
   dataByteLength,
   elementCount,
@@ -17,58 +16,16 @@ import {
   parseType,
   type QuantizedTensor,
   type QuantizeOptions,
-  rowElements,
 } from "./tensor.js";
 
 export type { ErrorDetails, ErrorTag } from "../errors.js";
 export { IsqError, isIsqError } from "../errors.js";
+export { checkQuantize } from "./check.js";
 export type { DotOrder } from "./codec.js";
 export type { Algorithm, Field, IsqType, TypeRow } from "./table.js";
 export { TYPE_NAMES, TYPES } from "./table.js";
 export type { QuantizedTensor, QuantizeOptions } from "./tensor.js";
 export { bitsPerWeight, byteLengthOf, parseAlgorithm, parseType } from "./tensor.js";
-
-/** Throws the tagged error of the first rule that `values` and `options` break; returns what they resolve to. */
-export function checkQuantize(type: string, values: Float32Array, options: QuantizeOptions) {
-  const row = TYPES[parseType(type)];
-  const { shape, importance, name } = options;
-  const algorithm = parseAlgorithm(row.name, options.algorithm);
-  const about = name === undefined ? {} : { tensor: name };
-  const count = elementCount(shape, name);
-  if (!(values instanceof Float32Array) || values.length !== count) {
-    throw new IsqError(
-      "shape/mismatch",
-      `the shape [${shape.join(", ")}] needs a Float32Array of ${count} values, not ${values?.length}`,
-      { ...about, field: "values", value: values?.length, limit: count },
-    );
-  }
-  checkShape(row, shape, name);
-  if (importance) checkImportance(row, algorithm, importance, rowElements(shape), name);
-  if (
-    checkNonFiniteOption(options.nonFinite, row.rawNonFinite.includes(algorithm), row.name, algorithm) ===
-    "refuse"
-  ) {
-    checkFinite(values, name);
-  }
-  return { row, algorithm, width: rowElements(shape) };
-}
-
-function checkNonFiniteOption(
-  choice: QuantizeOptions["nonFinite"],
-  rawDefined: boolean,
-  type: IsqType,
-  algorithm: string,
-): "refuse" | "raw" {
-  const choices = rawDefined ? ["refuse", "raw"] : ["refuse"];
-  if (choice === undefined || choice === "refuse") return "refuse";
-  if (choice === "raw" && rawDefined) return "raw";
-  const tag = choice === "raw" ? "option/unsupported" : "option/invalid";
-  throw new IsqError(tag, `nonFinite "${choice}" is not defined for ${type} with algorithm ${algorithm}`, {
-    field: "nonFinite",
-    value: choice,
-    limit: choices,
-  });
-}
 
 /**
  * Quantizes row-major binary32 values of the given shape; blocks run along the last dimension.

@@ -145,13 +145,17 @@ export function checkShape(row: TypeRow, shape: readonly number[], name?: string
 /** Throws `values/non-finite` with the first bad index. */
 export function checkFinite(values: Float32Array, name?: string): void {
   for (let i = 0; i < values.length; i++) {
-    if (Number.isFinite(values[i])) continue;
-    throw new IsqError(
-      "values/non-finite",
-      `${name ?? "the tensor"} has the non-finite value ${values[i]} at element ${i}`,
-      { ...(name !== undefined && { tensor: name }), field: "values", value: String(values[i]), index: i },
-    );
+    if (!Number.isFinite(values[i])) throw nonFiniteError(values[i], i, name);
   }
+}
+
+/** The refusal of an infinite or NaN weight. */
+export function nonFiniteError(value: number, index: number, name?: string): IsqError {
+  return new IsqError(
+    "values/non-finite",
+    `${name ?? "the tensor"} has the non-finite value ${value} at element ${index}`,
+    { ...(name !== undefined && { tensor: name }), field: "values", value: String(value), index },
+  );
 }
 
 /** Throws `importance/*` unless the vector suits type, algorithm and row length. */

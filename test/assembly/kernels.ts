@@ -27,7 +27,7 @@ const PAGES = 2048;
 const root = new URL("../../", import.meta.url);
 
 export async function loadKernels(): Promise<Kernels> {
-  execFileSync(process.execPath, [fileURLToPath(new URL("scripts/build-wasm.mjs", root)), "--if-changed"]);
+  execFileSync(process.execPath, [fileURLToPath(new URL("scripts/build-wasm.mjs", root))]);
   const memory = new WebAssembly.Memory({ initial: PAGES, maximum: 65536 });
   const bytes = readFileSync(new URL("build/isq.wasm", root));
   const { exports } = await loader.instantiate(bytes, { env: { memory } });

@@ -1,0 +1,45 @@
+/** Checks at the door of a session that backends share. */
+
+import { IsqError } from "../errors.js";
+import { MOST_POSITIONS } from "./angles.js";
+import type { SessionOptions, Tensor } from "./backend.js";
+import type { Program, WeightIndex } from "./program.js";
+import { checkParts } from "./reference-linear.js";
+
+/** Throws `option/invalid`. */
+export function checkCachePositions({ cachePositions }: SessionOptions): number {
+  if (Number.isSafeInteger(cachePositions) && cachePositions >= 1 && cachePositions <= MOST_POSITIONS) {
+    return cachePositions;
+  }
+  throw new IsqError(
+    "option/invalid",
+    `cachePositions must be from 1 to ${MOST_POSITIONS}, not ${cachePositions}`,
+    { field: "cachePositions", value: cachePositions, limit: MOST_POSITIONS },
+  );
+}
+
+/** Throws `tensor/missing` for an unknown weight, `tensor/shape`, `data/length`. */
+export function checkPlacement({ weights }: Program, index: WeightIndex, tensor: Tensor): void {
+  const spec = weights[index];
+  if (spec === undefined) {
+    const details = { field: "weight", value: index, limit: weights.length - 1 };
+    throw new IsqError("tensor/missing", `the program has no weight ${index}`, details);
+  }
+  if (tensor.shape.length !== spec.shape.length || tensor.shape.some((size, i) => size !== spec.shape[i])) {
+    throw new IsqError(
+      "tensor/shape",
+      `${spec.name} is [${tensor.shape.join(", ")}] and must be [${spec.shape.join(", ")}]`,
+      { tensor: spec.name, field: "shape", value: tensor.shape, limit: spec.shape },
+    );
+  }
+  checkParts(tensor);
+}
+
+/** Throws `tensor/missing` for the first weight that was not placed. */
+export function checkAllPlaced({ weights }: Program, isPlaced: (weight: WeightIndex) => boolean): void {
+  for (let i = 0; i < weights.length; i++) {
+    if (isPlaced(i)) continue;
+    const { name, shape } = weights[i];
+    throw new IsqError("tensor/missing", `${name} [${shape.join(", ")}] was not placed`, { tensor: name });
+  }
+}

@@ -1,0 +1,249 @@
+/** Weights in WebAssembly memory, whole or a share of their rows, and their products with activations. */
+
+import { type Algorithm, type IsqType, TYPES } from "../quants/table.js";
+import { rowElements } from "../quants/tensor.js";
+import type { DenseType, Tensor } from "./backend.js";
+import { isDense } from "./reference-linear.js";
+import type { Bank, Banks } from "./wasm-bank.js";
+import { unitOf } from "./wasm-decode.js";
+
+/** Consecutive rows of a weight in one memory. */
+interface Piece {
+  readonly bank: Bank;
+  readonly address: number;
+  /** Row of the whole weight. */
+  readonly firstRow: number;
+  readonly rows: number;
+  /** HQQ: where scales and zeros are, and how many groups. */
+  readonly scales?: number;
+  readonly zeros?: number;
+  readonly groups?: number;
+  /** HQQ: the piece's first element, counted from its first group. */
+  readonly firstElement?: number;
+}
+
+/** Rows of a weight, ready for products. */
+export interface PlacedRows {
+  readonly type: IsqType | DenseType;
+  readonly algorithm?: Algorithm;
+  readonly dequantizeScale?: number;
+  readonly width: number;
+  readonly pieces: readonly Piece[];
+  /** Bytes per row in memory. */
+  readonly rowBytes: number;
+}
+
+/** Most bytes of one piece: small enough that the ends of memories are not wasted. */
+const PIECE_BYTES = 8 * 2 ** 20;
+
+/** What decides how the rows of a tensor lie in memory. */
+export type RowForm = Pick<PlacedRows, "type" | "algorithm" | "dequantizeScale" | "width">;
+
+/**
+ * Makes room for rows `first` to `last`; the caller fills the pieces (block, FP8 and dense types). Throws
+ * `backend/memory` and leaves nothing behind.
+ */
+export async function reserveRows(
+  banks: Banks,
+  form: RowForm,
+  first: number,
+  last: number,
+): Promise<PlacedRows> {
+  const { elements, bytes } = unitOf(form.type);
+  const rowBytes = (form.width / elements) * bytes;
+  const rowsPerPiece = Math.max(1, Math.floor(PIECE_BYTES / Math.max(1, rowBytes)));
+  const pieces: Piece[] = [];
+  const placed = { ...form, rowBytes, pieces };
+  try {
+    for (let row = first; row < last; row += rowsPerPiece) {
+      const rows = Math.min(rowsPerPiece, last - row);
+      pieces.push({ ...(await banks.allocate(rows * rowBytes)), firstRow: row, rows });
+    }
+  } catch (error) {
+    freeRows(placed);
+    throw error;
+  }
+  return placed;
+}
+
+export function freeRows({ pieces }: PlacedRows): void {
+  for (const { bank, address, scales, zeros } of pieces) {
+    bank.free(address);
+    if (scales !== undefined) bank.free(scales);
+    if (zeros !== undefined) bank.free(zeros);
+  }
+}
+
+/** Copies rows `first` to `last` of a tensor. Throws `backend/memory`. */
+export async function placeRows(
+  banks: Banks,
+  tensor: Tensor,
+  first: number,
+  last: number,
+): Promise<PlacedRows> {
+  const width = rowElements(tensor.shape);
+  if (!isDense(tensor) && TYPES[tensor.type].family === "group") {
+    return placeGroups(banks, tensor, width, first, last);
+  }
+  const form: RowForm = isDense(tensor)
+    ? { type: tensor.type, width }
+    : {
+        type: tensor.type,
+        algorithm: tensor.algorithm,
+        width,
+        ...(tensor.dequantizeScale !== undefined && { dequantizeScale: tensor.dequantizeScale }),
+      };
+  const placed = await reserveRows(banks, form, first, last);
+  const { rowBytes } = placed;
+  for (const { bank, address, firstRow, rows } of placed.pieces) {
+    bank.bytes.set(tensor.data.subarray(firstRow * rowBytes, (firstRow + rows) * rowBytes), address);
+  }
+  return placed;
+}
+
+/** Writes bytes at an offset from the first row that is placed. */
+export function writeRows({ pieces, rowBytes }: PlacedRows, bytes: Uint8Array, offset: number): void {
+  const origin = pieces[0].firstRow;
+  for (const { bank, address, firstRow, rows } of pieces) {
+    const start = (firstRow - origin) * rowBytes;
+    const from = Math.max(start, offset);
+    const to = Math.min(start + rows * rowBytes, offset + bytes.length);
+    if (from < to) bank.bytes.set(bytes.subarray(from - offset, to - offset), address + from - start);
+  }
+}
+
+/** HQQ is kept with its codes in element order, because its own order mixes all rows. */
+async function placeGroups(
+  banks: Banks,
+  tensor: Exclude<Tensor, { readonly type: DenseType }>,
+  width: number,
+  first: number,
+  last: number,
+): Promise<PlacedRows> {
+  const bits = tensor.type === "HQQ4" ? 4 : 8;
+  const contiguous = tensor.algorithm === "hqq";
+  const scales = tensor.scales!;
+  const zeros = tensor.zeros!;
+  const rowBytes = bits === 8 ? width : (width + 1) >> 1;
+  const rowsPerPiece = Math.max(1, Math.floor(PIECE_BYTES / Math.max(1, rowBytes)));
+  const pieces: Piece[] = [];
+  const placed = { type: tensor.type, algorithm: tensor.algorithm, width, rowBytes, pieces };
+  try {
+    for (let row = first; row < last; row += rowsPerPiece) {
+      const rows = Math.min(rowsPerPiece, last - row);
+      const from = row * width;
+      const groupFirst = contiguous ? Math.floor(from / 64) : 0;
+      const groupLast = contiguous ? Math.ceil((from + rows * width) / 64) : scales.length;
+      const groups = groupLast - groupFirst;
+      const codes = await banks.allocate(rows * rowBytes);
+      const scalesAt = codes.bank.allocate(4 * groups);
+      const zerosAt = codes.bank.allocate(4 * groups);
+      pieces.push({
+        ...codes,
+        firstRow: row,
+        rows,
+        scales: scalesAt,
+        zeros: zerosAt,
+        groups,
+        firstElement: from - 64 * groupFirst,
+      });
+      codes.bank.floats.set(scales.subarray(groupFirst, groupLast), scalesAt / 4);
+      codes.bank.floats.set(zeros.subarray(groupFirst, groupLast), zerosAt / 4);
+      const memory = codes.bank.bytes.subarray(codes.address, codes.address + rows * rowBytes);
+      flattenCodes(tensor.data, scales.length, bits, contiguous, from, width, memory);
+    }
+  } catch (error) {
+    freeRows(placed);
+    throw error;
+  }
+  return placed;
+}
+
+/** Codes of whole rows in element order; two to a byte, the even element low, each row from a whole byte on. */
+function flattenCodes(
+  data: Uint8Array,
+  groups: number,
+  bits: 4 | 8,
+  contiguous: boolean,
+  first: number,
+  width: number,
+  out: Uint8Array,
+): void {
+  const rowBytes = bits === 8 ? width : (width + 1) >> 1;
+  out.fill(0);
+  for (let start = 0, element = first; start < out.length; start += rowBytes) {
+    for (let i = 0; i < width; i++, element++) {
+      const r = contiguous ? element & 63 : Math.floor(element / groups);
+      const j = contiguous ? Math.floor(element / 64) : element % groups;
+      const byte = data[(bits === 8 ? r : r & 31) * groups + j];
+      if (bits === 8) out[start + i] = byte;
+      else out[start + (i >> 1)] |= (r < 32 ? byte >> 4 : byte & 15) << (4 * (i & 1));
+    }
+  }
+}
+
+/** Where the rows of a product's result go: row r's outputs from `first` on. */
+export type StoreOutputs = (row: number, first: number, values: Float32Array) => void;
+
+/** Bytes of activations and results that are in a bank at a time. */
+const STAGE_BYTES = 4 * 2 ** 20;
+
+/**
+ * Products of the placed rows with `rows` rows of activations. `load(row, count, bank, address)` puts activation rows
+ * into memory; `store` gets each piece's outputs, numbered as in the whole weight.
+ */
+export function multiplyRows(
+  placed: PlacedRows,
+  rows: number,
+  load: (row: number, count: number, bank: Bank, address: number) => void,
+  store: StoreOutputs,
+): void {
+  const { width, pieces } = placed;
+  const partner = partnerOf(placed.type);
+  const preparedRow = partner === null ? 0 : rowBytesOf(partner, width);
+  for (const piece of pieces) {
+    const each = 4 * width + preparedRow + 4 * piece.rows;
+    const step = Math.max(1, Math.min(rows, Math.floor(STAGE_BYTES / each)));
+    const { bank } = piece;
+    for (let row = 0; row < rows; row += step) {
+      const count = Math.min(step, rows - row);
+      const [x, prepared, out] = bank.scratch(4 * width * count, preparedRow * count, 4 * piece.rows * count);
+      load(row, count, bank, x);
+      if (partner !== null) bank.call(`${TYPES[partner].stem}_quantize_ggml`, x, 0, prepared, count, width);
+      multiplyPiece(placed, piece, partner === null ? x : prepared, out, count);
+      const floats = bank.floats;
+      for (let r = 0; r < count; r++) {
+        const start = out / 4 + r * piece.rows;
+        store(row + r, piece.firstRow, floats.subarray(start, start + piece.rows));
+      }
+    }
+  }
+}
+
+export function partnerOf(type: IsqType | DenseType): IsqType | null {
+  return type === "F32" || type === "F16" || type === "BF16" ? null : TYPES[type].dotPartner;
+}
+
+function rowBytesOf(type: IsqType, width: number): number {
+  const { blockElements, blockBytes } = TYPES[type];
+  return (width / blockElements) * blockBytes;
+}
+
+/** One kernel call: results at `out`, [rows × piece.rows]. */
+function multiplyPiece(placed: PlacedRows, piece: Piece, x: number, out: number, rows: number): void {
+  const { type, width } = placed;
+  const { bank, address } = piece;
+  const rest = [x, out, piece.rows, rows, width, piece.rows];
+  if (type === "F32" || type === "F16" || type === "BF16") {
+    bank.call(`${type.toLowerCase()}_matmul`, address, ...rest);
+    return;
+  }
+  const { family, stem } = TYPES[type];
+  if (family === "tensor") bank.call("fp8_matmul", address, placed.dequantizeScale!, ...rest);
+  else if (family === "block") bank.call(`${stem}_matmul`, address, ...rest);
+  else {
+    const { scales, zeros, groups, firstElement } = piece;
+    const name = `${stem}_matmul_${placed.algorithm}`;
+    bank.call(name, address, scales!, zeros!, groups!, firstElement!, ...rest);
+  }
+}

@@ -1,0 +1,207 @@
+/** The WebAssembly backend (`isq/wasm`): SIMD kernels on the calling thread, the reference's bytes and bits. */
+
+import { IsqError } from "../errors.js";
+import { checkRequest } from "../quants/check.js";
+import { quantize as quantizeByReference } from "../quants/index.js";
+import { type IsqType, TYPES } from "../quants/table.js";
+import {
+  dataByteLength,
+  elementCount,
+  nonFiniteError,
+  type QuantizedTensor,
+  type QuantizeOptions,
+  rowElements,
+} from "../quants/tensor.js";
+import type { Backend, Session, SessionOptions, Tensor } from "./backend.js";
+import { checkBatch } from "./interpreter.js";
+import { type Batch, CACHE_BLOCK, type Program } from "./program.js";
+import { checkParts } from "./reference-linear.js";
+import { checkAllPlaced, checkCachePositions, checkPlacement } from "./session-checks.js";
+import { teamOfOne } from "./team.js";
+import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
+import { decode } from "./wasm-decode.js";
+import { arrayReader, type EncodeResult, encode, newBadTile, voteCount } from "./wasm-encode.js";
+import { freeRows, multiplyRows, placeRows } from "./wasm-linear.js";
+import { Member } from "./wasm-member.js";
+
+export interface WasmOptions {
+  /** Most bytes of one WebAssembly memory, a multiple of 64 KiB; models that need more use several. 4 GiB when absent. */
+  readonly memoryByteLength?: number;
+}
+
+/** Makes a WebAssembly backend. Throws `backend/unavailable` where there is no WebAssembly with SIMD. */
+export async function wasm(options: WasmOptions = {}): Promise<Backend & { readonly name: "wasm" }> {
+  const limit = options.memoryByteLength ?? MOST_BANK_BYTES;
+  const banks = await Banks.open(checkMemoryLimit(limit));
+  const sessions = new Set<Session>();
+  let open = true;
+  const checkOpen = () => {
+    if (!open) throw new IsqError("backend/disposed", "the wasm backend was disposed");
+  };
+  return {
+    name: "wasm",
+    quantize(type, values, quantizeOptions) {
+      checkOpen();
+      return quantize(banks, type, values, quantizeOptions);
+    },
+    dequantize(tensor) {
+      checkOpen();
+      checkParts(tensor);
+      const out = new Float32Array(elementCount(tensor.shape));
+      decode(banks.first, tensor, out, teamOfOne());
+      return out;
+    },
+    async matmul(weights, activations) {
+      checkOpen();
+      return multiply(banks, weights, activations);
+    },
+    async open(program, sessionOptions) {
+      checkOpen();
+      const session = await openSession(program, sessionOptions, limit);
+      sessions.add(session);
+      return session;
+    },
+    dispose() {
+      open = false;
+      for (const session of sessions) session.dispose();
+      sessions.clear();
+    },
+  };
+}
+
+const PAGE = 65536;
+const LEAST_MEMORY = 16 * 2 ** 20;
+
+/** Throws `option/invalid`. */
+export function checkMemoryLimit(byteLength: number): number {
+  if (byteLength >= LEAST_MEMORY && byteLength <= MOST_BANK_BYTES && byteLength % PAGE === 0)
+    return byteLength;
+  const message = `memoryByteLength must be a multiple of ${PAGE} from ${LEAST_MEMORY} to ${MOST_BANK_BYTES}, not ${byteLength}`;
+  throw new IsqError("option/invalid", message, {
+    field: "memoryByteLength",
+    value: byteLength,
+    limit: [LEAST_MEMORY, MOST_BANK_BYTES],
+  });
+}
+
+function quantize(
+  banks: Banks,
+  type: IsqType,
+  values: Float32Array,
+  options: QuantizeOptions,
+): QuantizedTensor {
+  const { row, algorithm, width, count, nonFinite } = checkRequest(type, values, options);
+  const job = { type: row.name, algorithm, count, width, ...pickImportance(options) };
+  const data = new Uint8Array(dataByteLength(row.name, options.shape));
+  const out = { data, ...sideArrays(row.name, count, 1, (floats) => new Float32Array(floats)) };
+  const bad = newBadTile(new Int32Array(1));
+  const result = encode(banks.first, job, arrayReader(values), { ...out, bad }, teamOfOne());
+  if (result.nonFinite >= 0) {
+    if (nonFinite === "raw") return quantizeByReference(type, values, options);
+    throw nonFiniteError(values[result.nonFinite], result.nonFinite, options.name);
+  }
+  const { votes: _, ...parts } = out;
+  return finishTensor(row.name, algorithm, options.shape, parts, [result]);
+}
+
+export function pickImportance({ importance }: QuantizeOptions): { importance?: Float32Array } {
+  return importance ? { importance } : {};
+}
+
+/** HQQ's scales and zeros, and the votes that HQQ and FP8 need while they work. */
+export function sideArrays(
+  type: IsqType,
+  count: number,
+  members: number,
+  make: (floats: number) => Float32Array,
+): { scales?: Float32Array; zeros?: Float32Array; votes?: Float32Array } {
+  const { family, blockElements } = TYPES[type];
+  const votes = voteCount({ type, count }, members);
+  return {
+    ...(family === "group" && { scales: make(count / blockElements), zeros: make(count / blockElements) }),
+    ...(votes > 0 && { votes: make(votes) }),
+  };
+}
+
+/** The tensor that the members of a team made together. */
+export function finishTensor(
+  type: IsqType,
+  algorithm: QuantizedTensor["algorithm"],
+  shape: readonly number[],
+  parts: Pick<QuantizedTensor, "data" | "scales" | "zeros">,
+  results: readonly EncodeResult[],
+): QuantizedTensor {
+  const reencodedBlocks = results.reduce((sum, result) => sum + result.reencodedBlocks, 0);
+  const { quantizeScale, dequantizeScale } = results[0];
+  return {
+    type,
+    algorithm,
+    shape: Object.freeze([...shape]),
+    ...parts,
+    ...(quantizeScale !== undefined && { quantizeScale }),
+    ...(dequantizeScale !== undefined && { dequantizeScale }),
+    ...(reencodedBlocks > 0 && { reencodedBlocks }),
+  };
+}
+
+/** Rows and outputs of a product. Throws `shape/mismatch`, `data/length`. */
+export function checkProduct(weights: Tensor, activations: Float32Array) {
+  checkParts(weights);
+  const columns = rowElements(weights.shape);
+  const rows = columns === 0 ? 0 : activations.length / columns;
+  if (!Number.isInteger(rows)) {
+    throw new IsqError("shape/mismatch", `${activations.length} activations are not rows of ${columns}`, {
+      field: "activations",
+      value: activations.length,
+      limit: columns,
+    });
+  }
+  const outputs = weights.shape.slice(0, -1).reduce((product, size) => product * size, 1);
+  return { rows, outputs, columns };
+}
+
+async function multiply(banks: Banks, weights: Tensor, activations: Float32Array): Promise<Float32Array> {
+  const { rows, outputs, columns } = checkProduct(weights, activations);
+  const out = new Float32Array(rows * outputs);
+  if (out.length === 0) return out;
+  const placed = await placeRows(banks, weights, 0, outputs);
+  multiplyRows(
+    placed,
+    rows,
+    (row, count, bank, address) =>
+      bank.floats.set(activations.subarray(row * columns, (row + count) * columns), address / 4),
+    (row, first, values) => out.set(values, row * outputs + first),
+  );
+  freeRows(placed);
+  return out;
+}
+
+async function openSession(program: Program, options: SessionOptions, limit: number): Promise<Session> {
+  const blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
+  const member = new Member(program, await Banks.open(limit), teamOfOne());
+  const placed = new Set<number>();
+  let open = true;
+  const checkOpen = () => {
+    if (!open) throw new IsqError("backend/disposed", "the session was disposed");
+  };
+  return {
+    async place(weight, tensor) {
+      checkOpen();
+      checkPlacement(program, weight, tensor);
+      await member.place(weight, tensor);
+      placed.add(weight);
+    },
+    run(batch: Batch) {
+      checkOpen();
+      checkAllPlaced(program, (weight) => placed.has(weight));
+      checkBatch(program, batch, blocks);
+      member.run(batch, []);
+      const { values, start } = member.slots.view(program.logits);
+      return values.slice(start, start + batch.outputs.length * program.vocabulary);
+    },
+    dispose() {
+      if (open) member.dispose();
+      open = false;
+    },
+  };
+}
