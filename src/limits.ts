@@ -20,6 +20,8 @@ export const LIMITS = {
   rangeBytes: 2 ** 32 - 1,
   /** Elements of one tensor: typed arrays of V8 hold 2^32 - 1 elements at most; above that, rows are split. */
   tensorElements: 2 ** 32 - 1,
+  /** Worker threads of one pool: more than any machine gains from; each takes memory of its own. */
+  workers: 256,
   /** Largest values of config.json fields that any public model approaches, times about ten (CWE-789). */
   configLayers: 10_000,
   configWidth: 1_000_000,

@@ -1,6 +1,6 @@
 /** What every backend offers: the codec half (same calls and results as isq/quants) and the running half. */
 
-import type { IsqType } from "../quants/table.js";
+import type { Algorithm, IsqType } from "../quants/table.js";
 import type { QuantizedTensor, QuantizeOptions } from "../quants/tensor.js";
 import type { Batch, Program, WeightIndex } from "./program.js";
 
@@ -34,8 +34,32 @@ export interface Backend {
   matmul(weights: Tensor, activations: Float32Array): Awaitable<Float32Array>;
   /** Opens a program for running, with room for `cachePositions` positions over all sequences. */
   open(program: Program, options: SessionOptions): Awaitable<Session>;
+  /**
+   * Where present: `quantize` of values that the backend reads from a file itself, in parallel. The result may be in
+   * shared memory.
+   */
+  quantizeFile?(type: IsqType, file: FileTensor, options: QuantizeOptions): Promise<QuantizedTensor>;
+  /** Where present: a tensor of a file as it is, read in parallel into shared memory. */
+  readFile?(file: FileTensor): Promise<Tensor>;
   /** Frees everything. Later calls throw `backend/disposed`. */
   dispose(): Awaitable<void>;
+}
+
+/** Values of a dense tensor in a file, row-major, little-endian. */
+export interface FileTensor {
+  readonly path: string;
+  readonly byteOffset: number;
+  readonly type: DenseType;
+  readonly shape: readonly number[];
+}
+
+/** How a weight is encoded while it is placed. */
+export interface PlaceEncoding {
+  readonly type: IsqType;
+  readonly algorithm: Algorithm;
+  readonly importance?: Float32Array;
+  /** For error messages. */
+  readonly name?: string;
 }
 
 export interface SessionOptions {
@@ -46,6 +70,18 @@ export interface SessionOptions {
 export interface Session {
   /** Puts (or replaces) one weight. The caller may drop its copy afterwards. */
   place(weight: WeightIndex, tensor: Tensor): Awaitable<void>;
+  /** Where present: whether {@link placeFile} can take this weight. */
+  canPlaceFile?(weight: WeightIndex): boolean;
+  /**
+   * Where present: reads a weight from a file, quantizes it (block types) or leaves it as it is (null), and places it, all
+   * where it will stay: no other memory holds the tensor. Resolves to the number of super-blocks that were encoded again.
+   */
+  placeFile?(
+    weight: WeightIndex,
+    file: FileTensor,
+    encode: PlaceEncoding | null,
+    signal?: AbortSignal,
+  ): Promise<number>;
   /** Runs one step and returns the logits, [outputs × vocabulary]. */
   run(batch: Batch): Awaitable<Float32Array>;
   dispose(): Awaitable<void>;

@@ -3,7 +3,9 @@
  * the peak of the whole tensor is known. The bytes do not depend on the team's size.
  */
 
+import type { IsqError } from "../errors.js";
 import { type Algorithm, type IsqType, TYPES } from "../quants/table.js";
+import { nonFiniteError } from "../quants/tensor.js";
 import { shareOf, type Team } from "./team.js";
 import type { Bank } from "./wasm-bank.js";
 
@@ -32,6 +34,7 @@ export interface EncodeJob {
 export interface EncodeResult {
   /** Index of the first non-finite value it met, or -1; the tensor's first is the smallest of all members. */
   readonly nonFinite: number;
+  readonly nonFiniteValue?: number;
   readonly reencodedBlocks: number;
   /** FP8. */
   readonly quantizeScale?: number;
@@ -107,7 +110,11 @@ export function encodeBlocks(
     const nonFinite = bank.call("first_non_finite", src, count);
     if (nonFinite >= 0) {
       lower(bad, n);
-      return { nonFinite: start + nonFinite, reencodedBlocks };
+      return {
+        nonFinite: start + nonFinite,
+        nonFiniteValue: bank.floats[src / 4 + nonFinite],
+        reencodedBlocks,
+      };
     }
     const [rows, columns] = importance ? [count / width, width] : [1, count];
     const name = `${stem}_quantize_${job.algorithm}`;
@@ -154,7 +161,7 @@ function encodeGroups(
     if (found >= 0) lower(out.bad, 0);
     team.barrier();
     if (Atomics.load(out.bad, 0) !== NOT_BAD) {
-      return { nonFinite: firstBad(bank, src, first, own, contiguous ? null : groups), reencodedBlocks: 0 };
+      return { ...firstBad(bank, src, first, own, contiguous ? null : groups), reencodedBlocks: 0 };
     }
     bank.call("hqq_begin", src, s, z, own, groupStride, memberStride, largest);
     let beta = 10;
@@ -200,11 +207,12 @@ function readGroups(
   for (let r = 0; r < GROUP; r++) reader.read(bank, r * stride + first, own, src + 4 * r * own);
 }
 
-/** The tensor's element of the first non-finite value among this member's groups, or -1. */
-function firstBad(bank: Bank, src: number, first: number, own: number, stride: number | null): number {
+/** The first non-finite value among this member's groups. */
+function firstBad(bank: Bank, src: number, first: number, own: number, stride: number | null) {
   const at = bank.call("first_non_finite", src, GROUP * own);
-  if (at < 0 || stride === null) return at < 0 ? -1 : first * GROUP + at;
-  return Math.floor(at / own) * stride + first + (at % own);
+  if (at < 0) return { nonFinite: -1 };
+  const element = stride === null ? first * GROUP + at : Math.floor(at / own) * stride + first + (at % own);
+  return { nonFinite: element, nonFiniteValue: bank.floats[src / 4 + at] };
 }
 
 /** FP8: one scale for the tensor, so its values are read twice. */
@@ -219,21 +227,21 @@ function encodeTensor(
   const tiles = Math.ceil(job.count / TILE);
   const countOf = (n: number) => Math.min(TILE, job.count - n * TILE);
   let peak = 0;
-  let nonFinite = -1;
+  let found: Pick<EncodeResult, "nonFinite" | "nonFiniteValue"> = { nonFinite: -1 };
   for (let n = team.claim(); n < tiles && n <= Atomics.load(out.bad, 0); n = team.claim()) {
     team.check();
     reader.read(bank, n * TILE, countOf(n), src);
-    const found = bank.call("first_non_finite", src, countOf(n));
-    if (found >= 0) {
+    const at = bank.call("first_non_finite", src, countOf(n));
+    if (at >= 0) {
       lower(out.bad, n);
-      nonFinite = n * TILE + found;
+      found = { nonFinite: n * TILE + at, nonFiniteValue: bank.floats[src / 4 + at] };
       break;
     }
     peak = Math.max(peak, bank.call("fp8_peak", src, countOf(n)));
   }
   out.votes![team.part.index] = peak;
   team.restart();
-  if (Atomics.load(out.bad, 0) !== NOT_BAD) return { nonFinite, reencodedBlocks: 0 };
+  if (Atomics.load(out.bad, 0) !== NOT_BAD) return { ...found, reencodedBlocks: 0 };
   const scale = bank.call(
     `fp8_scale_${job.algorithm}`,
     out.votes!.reduce((a, b) => Math.max(a, b), 0),
@@ -254,4 +262,13 @@ export function arrayReader(values: Float32Array): ValueReader {
     read: (bank, first, count, address) =>
       bank.floats.set(values.subarray(first, first + count), address / 4),
   };
+}
+
+/** The refusal that a team's results ask for, or null. */
+export function refusalOf(results: readonly (EncodeResult | null)[], name?: string): IsqError | null {
+  let first: EncodeResult | null = null;
+  for (const result of results) {
+    if (result && result.nonFinite >= 0 && !(first && first.nonFinite < result.nonFinite)) first = result;
+  }
+  return first && nonFiniteError(first.nonFiniteValue ?? Number.NaN, first.nonFinite, name);
 }

@@ -54,7 +54,7 @@ export class Member {
   readonly schedule: Schedule;
   readonly banks: Banks;
   readonly slots: Slots;
-  readonly #team: Team;
+  #team: Team;
   readonly #uses: readonly WeightUse[];
   readonly #rows: (PlacedRows | undefined)[] = [];
   readonly #tables: (Tensor | undefined)[] = [];
@@ -85,20 +85,35 @@ export class Member {
     return slot === null ? null : columnsOf(this.program, this.schedule, slot, this.#team.part);
   }
 
-  /** Takes its share of a weight; what was there before stays until the new one is complete. */
+  /**
+   * Takes its share of a weight. What was there before stays in force until all members have theirs. Throws
+   * `backend/memory` in all of them or in none.
+   */
   async place(weight: WeightIndex, tensor: Tensor): Promise<void> {
-    const rows = this.rowsOf(weight);
-    if (rows) this.replaceRows(weight, await placeRows(this.banks, tensor, ...rows));
+    const share = this.rowsOf(weight);
+    const rows = share && (await placeRows(this.banks, tensor, ...share));
+    this.commitRows(weight, rows);
     const { embedding, vector } = this.#uses[weight];
     if (embedding) this.#tables[weight] = tensor;
     if (vector) this.#placeVector(weight, tensor);
   }
 
-  /** Puts rows in force that were filled elsewhere. */
-  replaceRows(weight: WeightIndex, rows: PlacedRows): void {
+  /** Puts rows in force once all members have come so far; frees them when one has failed. */
+  commitRows(weight: WeightIndex, rows: PlacedRows | null): void {
+    try {
+      this.#team.barrier();
+    } catch (error) {
+      if (rows) freeRows(rows);
+      throw error;
+    }
     const before = this.#rows[weight];
-    this.#rows[weight] = rows;
+    if (rows) this.#rows[weight] = rows;
     if (before) freeRows(before);
+  }
+
+  /** The team of the task at hand: each task brings its own barrier. */
+  join(team: Team): void {
+    this.#team = team;
   }
 
   #placeVector(weight: WeightIndex, tensor: Tensor): void {
@@ -121,6 +136,12 @@ export class Member {
       else this.#team.check();
       this.#runOp(op, batch);
     }
+    // Local logits are the same in all members: one of them hands them out where somebody asks for them.
+    const { logits } = this.program;
+    const out = arrays[logits];
+    if (this.schedule.shared[logits] || !out || this.#team.part.index > 0) return;
+    const { values, start } = this.slots.view(logits);
+    out.set(values.subarray(start, start + batch.outputs.length * this.slots.width(logits)));
   }
 
   #placeAngles(placed: PlacedAngles, positions: number): void {
@@ -137,27 +158,32 @@ export class Member {
   }
 
   #runOp(op: Op, batch: Batch): void {
+    const bank = this.banks.first;
     switch (op.kind) {
       case "embed":
-        return this.#embed(op, batch);
+        this.#embed(op, batch);
+        break;
       case "rmsNorm":
-        return this.#norm(op, rowsOf(this.program, batch, op.x));
+        this.#norm(op, rowsOf(this.program, batch, op.x));
+        break;
       case "linear":
-        return this.#linear(op, rowsOf(this.program, batch, op.x));
+        this.#linear(op, rowsOf(this.program, batch, op.x));
+        break;
       case "rope":
-        return this.#rope(op, batch);
+        this.#rope(op, batch);
+        break;
       case "attention":
-        return this.#cache.attend(op, batch);
+        this.#cache.attend(op, batch);
+        break;
       case "gate":
-        return this.#columnwise([op.gate, op.up], op.out, batch, (a, b, out, count) =>
-          this.banks.first.call("gate_silu", a, b, out, count),
-        );
+        this.#columnwise([op.gate, op.up], op.out, batch, (...args) => bank.call("gate_silu", ...args));
+        break;
       case "add":
-        return this.#columnwise([op.a, op.b], op.out, batch, (a, b, out, count) =>
-          this.banks.first.call("add_rows", a, b, out, count),
-        );
+        this.#columnwise([op.a, op.b], op.out, batch, (...args) => bank.call("add_rows", ...args));
+        break;
       case "select":
-        return this.#select(op, batch);
+        this.#select(op, batch);
+        break;
     }
   }
 

@@ -7,7 +7,6 @@ import { type IsqType, TYPES } from "../quants/table.js";
 import {
   dataByteLength,
   elementCount,
-  nonFiniteError,
   type QuantizedTensor,
   type QuantizeOptions,
   rowElements,
@@ -20,7 +19,7 @@ import { checkAllPlaced, checkCachePositions, checkPlacement } from "./session-c
 import { teamOfOne } from "./team.js";
 import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { decode } from "./wasm-decode.js";
-import { arrayReader, type EncodeResult, encode, newBadTile, voteCount } from "./wasm-encode.js";
+import { arrayReader, type EncodeResult, encode, newBadTile, refusalOf, voteCount } from "./wasm-encode.js";
 import { freeRows, multiplyRows, placeRows } from "./wasm-linear.js";
 import { Member } from "./wasm-member.js";
 
@@ -96,10 +95,9 @@ function quantize(
   const out = { data, ...sideArrays(row.name, count, 1, (floats) => new Float32Array(floats)) };
   const bad = newBadTile(new Int32Array(1));
   const result = encode(banks.first, job, arrayReader(values), { ...out, bad }, teamOfOne());
-  if (result.nonFinite >= 0) {
-    if (nonFinite === "raw") return quantizeByReference(type, values, options);
-    throw nonFiniteError(values[result.nonFinite], result.nonFinite, options.name);
-  }
+  const refusal = refusalOf([result], options.name);
+  if (refusal && nonFinite === "raw") return quantizeByReference(type, values, options);
+  if (refusal) throw refusal;
   const { votes: _, ...parts } = out;
   return finishTensor(row.name, algorithm, options.shape, parts, [result]);
 }

@@ -20,14 +20,14 @@ export function checkQuantize(type: string, values: Float32Array, options: Quant
   return request;
 }
 
-/** As {@link checkQuantize}, without looking at the values. */
-export function checkRequest(type: string, values: Float32Array, options: QuantizeOptions) {
+/** As {@link checkQuantize}, without looking at the values; null for values that are not in memory. */
+export function checkRequest(type: string, values: Float32Array | null, options: QuantizeOptions) {
   const row = TYPES[parseType(type)];
   const { shape, importance, name } = options;
   const algorithm = parseAlgorithm(row.name, options.algorithm);
   const about = name === undefined ? {} : { tensor: name };
   const count = elementCount(shape, name);
-  if (!(values instanceof Float32Array) || values.length !== count) {
+  if (values !== null && (!(values instanceof Float32Array) || values.length !== count)) {
     throw new IsqError(
       "shape/mismatch",
       `the shape [${shape.join(", ")}] needs a Float32Array of ${count} values, not ${values?.length}`,

@@ -1,6 +1,6 @@
 /** Models for the tests of this folder: opened like any checkpoint, placed on the reference. */
 
-import type { DenseTensor, Session } from "../../src/backends/backend.js";
+import type { Backend, DenseTensor, Session } from "../../src/backends/backend.js";
 import { reference } from "../../src/backends/reference.js";
 import { widen } from "../../src/dense.js";
 import type { Directory } from "../../src/files/directory.js";
@@ -16,6 +16,8 @@ export interface Opened {
 
 export interface OpenOptions {
   readonly cachePositions?: number;
+  /** Where it runs; the reference when absent. */
+  readonly backend?: Backend;
   /** Quantize linears and head to this. */
   readonly type?: IsqType;
   /** Place what the quantized weights decode to instead. */
@@ -24,11 +26,10 @@ export interface OpenOptions {
 
 export async function openLanguageModel(
   directory: Directory,
-  { cachePositions, type: quantized, decoded = false }: OpenOptions = {},
+  { cachePositions, backend = reference(), type: quantized, decoded = false }: OpenOptions = {},
 ): Promise<Opened> {
   const { program, checkpoint, sourceOf } = await openModel(directory);
   const positions = cachePositions ?? program.contextLength;
-  const backend = reference();
   const session = await backend.open(program, { cachePositions: positions });
   for (const [index, weight] of program.weights.entries()) {
     const { name, type, shape } = sourceOf(weight);

@@ -1,0 +1,72 @@
+/** Comparing whole quantized tensors, and generating the values they are made from. */
+
+import fc from "fast-check";
+import {
+  type Algorithm,
+  type IsqType,
+  type QuantizedTensor,
+  TYPE_NAMES,
+  TYPES,
+} from "../../src/quants/index.js";
+import { compareBytes, compareFloats } from "./compare.js";
+import { type RowRecipe, randomFrom, rowRecipe } from "./rows.js";
+
+export interface Encoder {
+  readonly type: IsqType;
+  readonly algorithm: Algorithm;
+  readonly importance: boolean;
+}
+
+/** Every type with every algorithm, without importance and with it where that exists. */
+export const ENCODERS: readonly Encoder[] = TYPE_NAMES.flatMap((type) =>
+  TYPES[type].algorithms.flatMap((algorithm) => [
+    { type, algorithm, importance: false },
+    ...(TYPES[type].importance.includes(algorithm) ? [{ type, algorithm, importance: true }] : []),
+  ]),
+);
+
+export const nameOf = ({ type, algorithm, importance }: Encoder): string =>
+  `${type} ${algorithm}${importance ? " with importance" : ""}`;
+
+/** Rows × blocks of any recipes, one to a block. Values are made when a property runs, so that failures print recipes. */
+export function tensorRecipes(type: IsqType): fc.Arbitrary<{ recipes: RowRecipe[]; shape: number[] }> {
+  const elements = Math.max(TYPES[type].blockElements, 32);
+  return fc
+    .record({ rows: fc.integer({ min: 1, max: 4 }), blocks: fc.integer({ min: 1, max: 9 }) })
+    .chain(({ rows, blocks }) =>
+      fc
+        .array(rowRecipe, { minLength: rows * blocks, maxLength: rows * blocks })
+        .map((recipes) => ({ recipes, shape: [rows, blocks * elements] })),
+    );
+}
+
+export function gauss(count: number, seed: number): Float32Array {
+  const random = randomFrom(seed);
+  return Float32Array.from({ length: count }, () => random.gauss() * 0.05);
+}
+
+/** The sign of a computed NaN is not defined, in JavaScript either: only scales that are NaN lose theirs. */
+function withoutNanSigns(type: IsqType, bytes: Uint8Array): Uint8Array {
+  const { blockBytes, fields, family } = TYPES[type];
+  const out = bytes.slice();
+  for (const { offset, kind } of family === "block" ? fields : []) {
+    if (kind !== "f16") continue;
+    for (let at = offset; at < out.length; at += blockBytes) {
+      if ((out[at + 1] & 0x7c) === 0x7c && ((out[at + 1] & 3) | out[at]) !== 0) out[at + 1] &= 0x7f;
+    }
+  }
+  return out;
+}
+
+/** Undefined when all parts are equal, else the first difference. */
+export function compareTensors(actual: QuantizedTensor, expected: QuantizedTensor): string | undefined {
+  const { type } = expected;
+  const scalars = ({ quantizeScale = 0, dequantizeScale = 0, reencodedBlocks = 0 }: QuantizedTensor) =>
+    Float32Array.of(quantizeScale, dequantizeScale, reencodedBlocks);
+  return (
+    compareBytes(type, withoutNanSigns(type, actual.data), withoutNanSigns(type, expected.data)) ??
+    compareFloats(actual.scales ?? new Float32Array(0), expected.scales ?? new Float32Array(0), "scales") ??
+    compareFloats(actual.zeros ?? new Float32Array(0), expected.zeros ?? new Float32Array(0), "zeros") ??
+    compareFloats(scalars(actual), scalars(expected), "scalars")
+  );
+}
