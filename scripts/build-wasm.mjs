@@ -32,6 +32,9 @@ if (process.argv.includes("--force") || !isCurrent()) {
   await compile();
   const bytes = readFileSync(wasm);
   const text = bytes.toString("base64");
-  writeFileSync(embedded, `// Written by scripts/build-wasm.mjs.\nexport const WASM_BASE64 =\n  "${text}";\n`);
+  writeFileSync(
+    embedded,
+    `// Written by scripts/build-wasm.mjs.\nexport const WASM_BASE64 =\n  "${text}";\n`,
+  );
   console.log(`${wasm.slice(root.length)}: ${bytes.length} bytes`);
 }
