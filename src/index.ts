@@ -4,6 +4,8 @@
  */
 
 export type { Backend, BackendName, DenseTensor, DenseType, Session, Tensor } from "./backends/backend.js";
+export type { BackendChoice, OpenBackendOptions } from "./backends/open.js";
+export { BACKEND_CHOICES, openBackend } from "./backends/open.js";
 export { reference } from "./backends/reference.js";
 export type { ErrorDetails, ErrorTag } from "./errors.js";
 export { ERROR_TAGS, IsqError, isIsqError } from "./errors.js";

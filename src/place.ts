@@ -1,21 +1,26 @@
 /** Placing: a plan is executed and its tensors go to a session one by one; re-ISQ does the same for what changes. */
 
-import type { Backend, Tensor } from "./backends/backend.js";
-import type { WeightIndex } from "./backends/program.js";
+import type { Backend, Session } from "./backends/backend.js";
 import type { Plan, PlanRow } from "./plan.js";
 import {
+  createRowMaker,
+  executePlan,
+  importanceOf,
+  locateRow,
   type QuantizeModelOptions,
   type QuantizeReport,
-  quantizeModel,
+  type RowOutcome,
   type TensorSource,
 } from "./quantize.js";
+import { type IsqType, TYPES } from "./quants/table.js";
 
 /** What can take weights: a session, or a running model that swaps them between steps. */
-export interface Placeable {
-  place(weight: WeightIndex, tensor: Tensor): Promise<void> | void;
-}
+export type Placeable = Pick<Session, "place" | "canPlaceFile" | "placeFile">;
 
-/** Executes a plan and places every tensor. */
+/**
+ * Executes a plan and places every tensor. Where the session can, its workers read, quantize and keep their own rows, and
+ * no other memory holds them. Throws as quantizeModel does, and what `place` throws.
+ */
 export function placeModel(
   plan: Plan,
   source: TensorSource,
@@ -23,7 +28,36 @@ export function placeModel(
   target: Placeable,
   options: QuantizeModelOptions = {},
 ): Promise<QuantizeReport> {
-  return quantizeModel(plan, source, backend, (row, tensor) => target.place(row.weight, tensor), options);
+  const makeRow = createRowMaker(plan, source, backend, options);
+  const perform = async (row: PlanRow): Promise<RowOutcome> => {
+    const inPlace = options.measureError ? null : await placeFromFile(row, source, target, options);
+    if (inPlace) return inPlace;
+    const { tensor, error } = await makeRow(row);
+    await target.place(row.weight, tensor);
+    const reencodedBlocks = ("reencodedBlocks" in tensor && tensor.reencodedBlocks) || 0;
+    return { reencodedBlocks, ...(error && { error }) };
+  };
+  return executePlan(plan, perform, options);
+}
+
+/** Null where the weight has to take the way over a finished tensor. */
+async function placeFromFile(
+  row: PlanRow,
+  source: TensorSource,
+  target: Placeable,
+  { importance, signal }: QuantizeModelOptions,
+): Promise<RowOutcome | null> {
+  const file = locateRow(source, row);
+  if (!file || !target.canPlaceFile?.(row.weight) || !target.placeFile) return null;
+  if (row.algorithm === null) {
+    return { reencodedBlocks: await target.placeFile(row.weight, file, null, signal) };
+  }
+  const type = row.type as IsqType;
+  // Groups and whole tensors have side values that all rows share.
+  if (TYPES[type].family !== "block") return null;
+  const own = importanceOf(row, importance);
+  const encoding = { type, algorithm: row.algorithm, name: row.tensor, ...(own && { importance: own }) };
+  return { reencodedBlocks: await target.placeFile(row.weight, file, encoding, signal) };
 }
 
 /**

@@ -3,16 +3,18 @@
  * resident. It decides nothing.
  */
 
-import type { Backend, DenseTensor, Tensor } from "./backends/backend.js";
+import type { Backend, DenseTensor, FileTensor, Tensor } from "./backends/backend.js";
 import { widen } from "./dense.js";
 import { checkAborted } from "./errors.js";
 import { type TensorError, tensorError } from "./measure.js";
-import type { Plan, PlanRow, SourceTensor } from "./plan.js";
+import type { Plan, PlanRow } from "./plan.js";
 
 /** Where the weights come from: a checkpoint, read by ranges. */
 export interface TensorSource {
   /** The tensor's bytes as stored, little-endian. */
   read(name: string): Promise<Uint8Array>;
+  /** Where the tensor lies in a plain file that other threads can open; null or absent: only `read` can have it. */
+  locate?(name: string): { readonly path: string; readonly byteOffset: number } | null;
 }
 
 export interface QuantizeProgress {
@@ -44,62 +46,108 @@ export interface QuantizeReport {
   readonly seconds: number;
 }
 
+/** What performing one row says about it. */
+export interface RowOutcome {
+  readonly reencodedBlocks: number;
+  readonly error?: TensorError;
+}
+
+/** Performs the rows of a plan one after the other. Throws what `perform` throws, and `aborted`. */
+export async function executePlan(
+  plan: Plan,
+  perform: (row: PlanRow) => Promise<RowOutcome>,
+  { signal, onProgress }: QuantizeModelOptions,
+): Promise<QuantizeReport> {
+  const started = performance.now();
+  const tensors: TensorReport[] = [];
+  for (const row of plan.rows) {
+    checkAborted(signal);
+    const rowStarted = performance.now();
+    const outcome = await perform(row);
+    tensors.push({ ...row, ...outcome, seconds: (performance.now() - rowStarted) / 1000 });
+    onProgress?.({ done: tensors.length, total: plan.rows.length, row });
+  }
+  return { plan, tensors, seconds: (performance.now() - started) / 1000 };
+}
+
 /**
  * Follows a plan row by row and passes each finished tensor to `accept`, awaiting it before the next is read. Throws
  * `values/non-finite` naming the tensor and element, `source/*` for unreadable data, `aborted`.
  */
-export async function quantizeModel(
+export function quantizeModel(
   plan: Plan,
   source: TensorSource,
   backend: Backend,
   accept: (row: PlanRow, tensor: Tensor) => Promise<void> | void,
   options: QuantizeModelOptions = {},
 ): Promise<QuantizeReport> {
-  const started = performance.now();
-  const tensors: TensorReport[] = [];
-  const kept = new Map<string, DenseTensor>();
-  const shared = new Set(plan.rows.flatMap((row) => (row.byteLength === 0 ? [row.source.name] : [])));
-  for (const row of plan.rows) {
-    checkAborted(options.signal);
-    const rowStarted = performance.now();
-    const dense = kept.get(row.source.name) ?? (await readTensor(source, row.source, row.shape));
-    if (row.algorithm === null && shared.has(row.source.name)) kept.set(row.source.name, dense);
-    const { tensor, error } = await quantizeRow(row, dense, backend, options);
+  const makeRow = createRowMaker(plan, source, backend, options);
+  const perform = async (row: PlanRow): Promise<RowOutcome> => {
+    const { tensor, error } = await makeRow(row);
     await accept(row, tensor);
-    tensors.push({
-      ...row,
-      reencodedBlocks: ("reencodedBlocks" in tensor && tensor.reencodedBlocks) || 0,
-      seconds: (performance.now() - rowStarted) / 1000,
-      ...(error && { error }),
-    });
-    options.onProgress?.({ done: tensors.length, total: plan.rows.length, row });
-  }
-  return { plan, tensors, seconds: (performance.now() - started) / 1000 };
+    const reencodedBlocks = ("reencodedBlocks" in tensor && tensor.reencodedBlocks) || 0;
+    return { reencodedBlocks, ...(error && { error }) };
+  };
+  return executePlan(plan, perform, options);
 }
 
-async function readTensor(
+/** Makes the tensors of rows, one at a time, by whatever way the backend has: workers that read, or values in memory. */
+export function createRowMaker(
+  plan: Plan,
   source: TensorSource,
-  from: SourceTensor,
-  shape: readonly number[],
-): Promise<DenseTensor> {
-  return { type: from.type, shape, data: await source.read(from.name) };
-}
-
-async function quantizeRow(
-  row: PlanRow,
-  dense: DenseTensor,
   backend: Backend,
   options: QuantizeModelOptions,
-): Promise<{ tensor: Tensor; error: TensorError | null }> {
-  if (row.algorithm === null) return { tensor: dense, error: null };
-  const values = widen(dense);
-  const importance = row.importance === "used" ? options.importance?.get(row.tensor) : undefined;
-  const tensor = await backend.quantize(row.type as Parameters<Backend["quantize"]>[0], values, {
+): (row: PlanRow) => Promise<{ tensor: Tensor; error?: TensorError }> {
+  const kept = new Map<string, DenseTensor>();
+  const shared = new Set(plan.rows.flatMap((row) => (row.byteLength === 0 ? [row.source.name] : [])));
+  const read = async (row: PlanRow): Promise<DenseTensor> => {
+    const known = kept.get(row.source.name);
+    if (known) return known;
+    const file = locateRow(source, row);
+    const { type, name } = row.source;
+    const dense =
+      file && backend.readFile
+        ? await backend.readFile(file, options.signal)
+        : { type, shape: row.shape, data: await source.read(name) };
+    if (row.algorithm === null && shared.has(name)) kept.set(name, dense);
+    return dense;
+  };
+  return async (row) => {
+    if (row.algorithm === null) return { tensor: await read(row) };
+    const file = locateRow(source, row);
+    const type = row.type as Parameters<Backend["quantize"]>[0];
+    const quantizeOptions = quantizeOptionsOf(row, options);
+    if (file && backend.quantizeFile && !options.measureError) {
+      return { tensor: await backend.quantizeFile(type, file, quantizeOptions) };
+    }
+    const values = widen(await read(row));
+    const tensor = await backend.quantize(type, values, quantizeOptions);
+    if (!options.measureError) return { tensor };
+    return { tensor, error: tensorError(values, await backend.dequantize(tensor)) };
+  };
+}
+
+/** A row's source as workers can read it, where they can. */
+export function locateRow(source: TensorSource, row: PlanRow): FileTensor | null {
+  const place = source.locate?.(row.source.name);
+  return place ? { ...place, type: row.source.type, shape: row.shape } : null;
+}
+
+function quantizeOptionsOf(row: PlanRow, { importance, signal }: QuantizeModelOptions) {
+  const own = importanceOf(row, importance);
+  return {
     shape: row.shape,
-    algorithm: row.algorithm,
     name: row.tensor,
-    ...(importance && { importance }),
-  });
-  const error = options.measureError ? tensorError(values, await backend.dequantize(tensor)) : null;
-  return { tensor, error };
+    ...(row.algorithm && { algorithm: row.algorithm }),
+    ...(own && { importance: own }),
+    ...(signal && { signal }),
+  };
+}
+
+/** The importance that a row is to be quantized with. */
+export function importanceOf(
+  row: PlanRow,
+  importance: ReadonlyMap<string, Float32Array> | undefined,
+): Float32Array | undefined {
+  return row.importance === "used" ? importance?.get(row.tensor) : undefined;
 }

@@ -1,8 +1,8 @@
 /** Running: a model opened, quantized, placed, and ready for text. The builder is the front door of the library. */
 
 import type { Backend, Session } from "./backends/backend.js";
+import { type BackendChoice, type OpenBackendOptions, openBackend } from "./backends/open.js";
 import { CACHE_BLOCK } from "./backends/program.js";
-import { reference } from "./backends/reference.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
 import { type OpenedModel, openModel } from "./load.js";
@@ -50,7 +50,8 @@ export class TextModelBuilder {
   readonly #model: string | Directory;
   #request: PlanRequest = { type: null };
   #architecture: string | undefined;
-  #backend: Backend | undefined;
+  #backend: Backend | BackendChoice = "auto";
+  #backendOptions: OpenBackendOptions = {};
   #log: ((line: string) => void) | undefined;
   #contextLength: number | undefined;
 
@@ -98,9 +99,18 @@ export class TextModelBuilder {
     return this;
   }
 
-  /** Where the model runs; the reference when absent. */
-  withBackend(backend: Backend): this {
+  /**
+   * Where the model runs: a backend, which stays the caller's to dispose, or the name of one, which ends with the model.
+   * `auto` when absent: the fastest that runs here.
+   */
+  withBackend(backend: Backend | BackendChoice): this {
     this.#backend = backend;
+    return this;
+  }
+
+  /** Worker threads of a backend chosen by name; as many as the machine has processors when absent. */
+  withThreads(workers: number): this {
+    this.#backendOptions = { workers };
     return this;
   }
 
@@ -148,21 +158,25 @@ export class TextModelBuilder {
   async build(options: WorkOptions = {}): Promise<TextModel> {
     const opened = await this.#open();
     let session: Session | undefined;
+    let backend: Backend | undefined;
+    const ownsBackend = typeof this.#backend === "string";
     try {
       const decided = plan(opened.program, opened.sourceOf, this.#request);
       const tokenizer = await openTokenizer(opened.directory, opened.config);
-      const backend = this.#backend ?? reference();
+      backend = await this.#openBackend();
       const { contextLength } = opened.program;
       const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
       session = await backend.open(opened.program, { cachePositions });
-      this.#log?.(describePlan(decided, backend.name));
+      this.#log?.(describePlan(decided, describeBackend(backend)));
       const work = this.#workOptions(options);
       const report = await placeModel(decided, opened.checkpoint, backend, session, work);
       this.#log?.(describeReport(report));
       const language = new LanguageModel(opened.program, session, { cachePositions });
-      return new TextModel({ opened, tokenizer, backend, language, report, request: this.#request });
+      const parts = { opened, tokenizer, backend, ownsBackend, language, report, request: this.#request };
+      return new TextModel(parts);
     } catch (error) {
       await session?.dispose();
+      if (ownsBackend) await backend?.dispose();
       await opened.checkpoint.close();
       throw error;
     }
@@ -171,6 +185,11 @@ export class TextModelBuilder {
   async #open(): Promise<OpenedModel> {
     const directory = typeof this.#model === "string" ? await openFolder(this.#model) : this.#model;
     return openModel(directory, this.#architecture);
+  }
+
+  #openBackend(): Promise<Backend> {
+    if (typeof this.#backend !== "string") return Promise.resolve(this.#backend);
+    return openBackend(this.#backend, this.#backendOptions);
   }
 
   #workOptions(options: WorkOptions): QuantizeModelOptions {
@@ -188,6 +207,7 @@ interface TextModelParts {
   readonly opened: OpenedModel;
   readonly tokenizer: Tokenizer;
   readonly backend: Backend;
+  readonly ownsBackend: boolean;
   readonly language: LanguageModel;
   readonly report: QuantizeReport;
   readonly request: PlanRequest;
@@ -196,7 +216,10 @@ interface TextModelParts {
 /** A loaded model. Calls may overlap: steps take turns. */
 export class TextModel {
   readonly tokenizer: Tokenizer;
+  /** Of the backend. */
   readonly backendName: string;
+  /** Worker threads that the model runs on; 1 without any. */
+  readonly workers: number;
   readonly contextLength: number;
   readonly vocabulary: number;
   readonly #parts: TextModelParts;
@@ -208,6 +231,7 @@ export class TextModel {
     this.#parts = parts;
     this.tokenizer = parts.tokenizer;
     this.backendName = parts.backend.name;
+    this.workers = parts.backend.workers ?? 1;
     this.contextLength = parts.language.contextLength;
     this.vocabulary = parts.opened.program.vocabulary;
     this.#plan = parts.report.plan;
@@ -281,10 +305,12 @@ export class TextModel {
     return report;
   }
 
-  /** Frees the model's memory once the running step is done. The backend stays usable. */
+  /** Frees the model's memory once the running step is done. A backend that was passed in stays usable. */
   async dispose(): Promise<void> {
-    await this.#parts.language.dispose();
-    await this.#parts.opened.checkpoint.close();
+    const { language, opened, backend, ownsBackend } = this.#parts;
+    await language.dispose();
+    await opened.checkpoint.close();
+    if (ownsBackend) await backend.dispose();
   }
 
   #promptTokens(prompt: Prompt): readonly number[] {
@@ -298,6 +324,10 @@ export class TextModel {
 async function openFolder(path: string): Promise<Directory> {
   const { openDirectory } = await import("#platform");
   return openDirectory(path);
+}
+
+function describeBackend({ name, workers }: Backend): string {
+  return workers === undefined ? name : `${name} (${workers})`;
 }
 
 function describePlan({ requested, totals }: Plan, backend: string): string {

@@ -22,8 +22,10 @@ export type Awaitable<T> = T | Promise<T>;
 
 export interface Backend {
   readonly name: BackendName;
+  /** Worker threads, where the backend has some. */
+  readonly workers?: number;
   /** As `quantize` of isq/quants: the same bytes on every backend. */
-  quantize(type: IsqType, values: Float32Array, options: QuantizeOptions): Awaitable<QuantizedTensor>;
+  quantize(type: IsqType, values: Float32Array, options: WorkOptions): Awaitable<QuantizedTensor>;
   /** As `dequantize` of isq/quants; dense tensors are widened to f32. */
   dequantize(tensor: Tensor): Awaitable<Float32Array>;
   /**
@@ -38,11 +40,16 @@ export interface Backend {
    * Where present: `quantize` of values that the backend reads from a file itself, in parallel. The result may be in
    * shared memory.
    */
-  quantizeFile?(type: IsqType, file: FileTensor, options: QuantizeOptions): Promise<QuantizedTensor>;
+  quantizeFile?(type: IsqType, file: FileTensor, options: WorkOptions): Promise<QuantizedTensor>;
   /** Where present: a tensor of a file as it is, read in parallel into shared memory. */
-  readFile?(file: FileTensor): Promise<Tensor>;
+  readFile?(file: FileTensor, signal?: AbortSignal): Promise<DenseTensor>;
   /** Frees everything. Later calls throw `backend/disposed`. */
   dispose(): Awaitable<void>;
+}
+
+/** Options of isq/quants, and a signal where the work leaves the calling thread: then it ends with `aborted`. */
+export interface WorkOptions extends QuantizeOptions {
+  readonly signal?: AbortSignal;
 }
 
 /** Values of a dense tensor in a file, row-major, little-endian. */
@@ -82,7 +89,10 @@ export interface Session {
     encode: PlaceEncoding | null,
     signal?: AbortSignal,
   ): Promise<number>;
-  /** Runs one step and returns the logits, [outputs × vocabulary]. */
-  run(batch: Batch): Awaitable<Float32Array>;
+  /**
+   * Runs one step and returns the logits, [outputs × vocabulary]. A signal stops it in the middle where the step leaves
+   * the calling thread: `aborted`.
+   */
+  run(batch: Batch, signal?: AbortSignal): Awaitable<Float32Array>;
   dispose(): Awaitable<void>;
 }

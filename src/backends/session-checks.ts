@@ -19,20 +19,24 @@ export function checkCachePositions({ cachePositions }: SessionOptions): number 
 }
 
 /** Throws `tensor/missing` for an unknown weight, `tensor/shape`, `data/length`. */
-export function checkPlacement({ weights }: Program, index: WeightIndex, tensor: Tensor): void {
+export function checkPlacement(program: Program, index: WeightIndex, tensor: Tensor): void {
+  checkWeightShape(program, index, tensor.shape);
+  checkParts(tensor);
+}
+
+/** Throws `tensor/missing` for an unknown weight, `tensor/shape`. */
+export function checkWeightShape({ weights }: Program, index: WeightIndex, shape: readonly number[]): void {
   const spec = weights[index];
   if (spec === undefined) {
     const details = { field: "weight", value: index, limit: weights.length - 1 };
     throw new IsqError("tensor/missing", `the program has no weight ${index}`, details);
   }
-  if (tensor.shape.length !== spec.shape.length || tensor.shape.some((size, i) => size !== spec.shape[i])) {
-    throw new IsqError(
-      "tensor/shape",
-      `${spec.name} is [${tensor.shape.join(", ")}] and must be [${spec.shape.join(", ")}]`,
-      { tensor: spec.name, field: "shape", value: tensor.shape, limit: spec.shape },
-    );
-  }
-  checkParts(tensor);
+  if (shape.length === spec.shape.length && shape.every((size, i) => size === spec.shape[i])) return;
+  throw new IsqError(
+    "tensor/shape",
+    `${spec.name} is [${shape.join(", ")}] and must be [${spec.shape.join(", ")}]`,
+    { tensor: spec.name, field: "shape", value: shape, limit: spec.shape },
+  );
 }
 
 /** Throws `tensor/missing` for the first weight that was not placed. */

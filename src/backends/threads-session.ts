@@ -6,7 +6,7 @@ import type { Session, SessionOptions } from "./backend.js";
 import { checkBatch, rowsOf } from "./interpreter.js";
 import { type Batch, CACHE_BLOCK, type Program } from "./program.js";
 import { makeSchedule } from "./schedule.js";
-import { checkAllPlaced, checkCachePositions, checkPlacement } from "./session-checks.js";
+import { checkAllPlaced, checkCachePositions, checkPlacement, checkWeightShape } from "./session-checks.js";
 import { sharedFloats, sharedWords, shareTensor } from "./shared.js";
 import { refusalOf } from "./wasm-encode.js";
 import { usesOf } from "./wasm-member.js";
@@ -31,6 +31,8 @@ export async function openThreadSession(
   const arrays: (Float32Array | null)[] = program.slots.map(() => null);
   const placed = new Set<number>();
   const uses = usesOf(program);
+  /** Whether the workers have the arrays as they are now. */
+  let delivered = false;
   let open = true;
   const checkOpen = () => {
     if (!open || !pool.isOpen) throw new IsqError("backend/disposed", "the session was disposed");
@@ -60,6 +62,7 @@ export async function openThreadSession(
     canPlaceFile: (weight) => uses[weight].rowsTo !== null && !uses[weight].embedding && !uses[weight].vector,
     async placeFile(weight, file, encode, signal) {
       checkOpen();
+      checkWeightShape(program, weight, file.shape);
       const bad = sharedWords(1);
       const results = await pool.together({ kind: "placeFile", session, weight, file, encode, bad }, signal);
       const refusal = refusalOf(results, encode?.name);
@@ -67,12 +70,13 @@ export async function openThreadSession(
       placed.add(weight);
       return results.reduce((sum, result) => sum + (result?.reencodedBlocks ?? 0), 0);
     },
-    async run(batch) {
+    async run(batch, signal) {
       checkOpen();
       checkAllPlaced(program, (weight) => placed.has(weight));
       checkBatch(program, batch, blocks);
-      const grown = growArrays(batch);
-      await pool.together({ kind: "run", session, batch, arrays: grown ? [...arrays] : null });
+      if (growArrays(batch)) delivered = false;
+      await pool.together({ kind: "run", session, batch, arrays: delivered ? null : [...arrays] }, signal);
+      delivered = true;
       return arrays[program.logits]!.slice(0, batch.outputs.length * program.vocabulary);
     },
     async dispose() {

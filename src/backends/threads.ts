@@ -8,13 +8,8 @@ import { openPool, type Pool } from "../node/pool.js";
 import { checkRequest } from "../quants/check.js";
 import { quantize as quantizeByReference } from "../quants/index.js";
 import type { IsqType } from "../quants/table.js";
-import {
-  dataByteLength,
-  elementCount,
-  type QuantizedTensor,
-  type QuantizeOptions,
-} from "../quants/tensor.js";
-import type { Backend, FileTensor, Session, Tensor } from "./backend.js";
+import { dataByteLength, elementCount, type QuantizedTensor } from "../quants/tensor.js";
+import type { Backend, DenseTensor, FileTensor, Session, WorkOptions } from "./backend.js";
 import { checkParts } from "./reference-linear.js";
 import { sharedBytes, sharedFloats, sharedWords, shareFloats, shareTensor } from "./shared.js";
 import { openThreadSession } from "./threads-session.js";
@@ -54,7 +49,7 @@ export async function threads(options: ThreadsOptions = {}): Promise<ThreadsBack
       return quantize(open(), type, values, quantizeOptions);
     },
     quantizeFile: async (type, file, quantizeOptions) => quantizeFile(open(), type, file, quantizeOptions),
-    readFile: async (file) => readFile(open(), file),
+    readFile: async (file, signal) => readFile(open(), file, signal),
     async dequantize(tensor) {
       open();
       checkParts(tensor);
@@ -91,7 +86,7 @@ async function quantize(
   pool: Pool,
   type: IsqType,
   values: Float32Array,
-  options: QuantizeOptions,
+  options: WorkOptions,
 ): Promise<QuantizedTensor> {
   const request = checkRequest(type, values, options);
   const made = await encodeTogether(pool, request, shareFloats(values), options);
@@ -105,7 +100,7 @@ async function quantizeFile(
   pool: Pool,
   type: IsqType,
   file: FileTensor,
-  options: QuantizeOptions,
+  options: WorkOptions,
 ): Promise<QuantizedTensor> {
   const request = checkRequest(type, null, options);
   const made = await encodeTogether(pool, request, file, options);
@@ -118,7 +113,7 @@ async function encodeTogether(
   pool: Pool,
   { row, algorithm, width, count }: ReturnType<typeof checkRequest>,
   values: Float32Array | FileTensor,
-  options: QuantizeOptions & { readonly signal?: AbortSignal },
+  options: WorkOptions,
 ): Promise<QuantizedTensor | IsqError> {
   const job = { type: row.name, algorithm, count, width, ...pickImportance(options) };
   const data = sharedBytes(dataByteLength(row.name, options.shape));
@@ -137,10 +132,10 @@ async function encodeTogether(
   );
 }
 
-async function readFile(pool: Pool, file: FileTensor): Promise<Tensor> {
+async function readFile(pool: Pool, file: FileTensor, signal?: AbortSignal): Promise<DenseTensor> {
   const { type, shape } = file;
   const data = sharedBytes(elementCount(shape) * (type === "F32" ? 4 : 2));
-  await pool.together({ kind: "read", file, out: data });
+  await pool.together({ kind: "read", file, out: data }, signal);
   return { type, shape, data };
 }
 

@@ -28,3 +28,8 @@ export async function withModel(
     process.off("SIGINT", interrupt);
   }
 }
+
+/** Where a model runs, as in `threads (2)`. */
+export function describeBackend({ backendName, workers }: TextModel): string {
+  return backendName === "threads" ? `threads (${workers})` : backendName;
+}

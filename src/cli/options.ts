@@ -2,6 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { BACKEND_CHOICES, type BackendChoice } from "../backends/open.js";
 import { IsqError, isIsqError } from "../errors.js";
 import { ARCHITECTURE_NAMES } from "../model/architectures/index.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice } from "../plan.js";
@@ -14,6 +15,12 @@ export interface QuantizationOptions {
   readonly isq?: string;
   readonly algorithm: AlgorithmChoice;
   readonly strict?: boolean;
+}
+
+/** What the options about where a model runs parse to. */
+export interface RuntimeOptions {
+  readonly backend: BackendChoice;
+  readonly threads?: number;
 }
 
 /** What the `plain` model form parses to. */
@@ -41,13 +48,24 @@ export function addQuantizationOptions(command: Command): Command {
     .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
 }
 
+/** Adds `--backend` and `--threads`. */
+export function addRuntimeOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--backend <name>", "where to work; auto takes the fastest that runs here")
+        .choices([...BACKEND_CHOICES])
+        .default("auto"),
+    )
+    .option("--threads <count>", "worker threads; as many as processors when left out", parseCount(1));
+}
+
 /**
  * Adds the model form `plain -m DIR [-a ARCH]` under a command and runs `action` with a builder for the chosen model and
  * all options of both levels.
  */
 export function addModelForms<Own extends object>(
   command: Command,
-  action: (builder: TextModelBuilder, options: Own & QuantizationOptions & PlainOptions) => Promise<void>,
+  action: (builder: TextModelBuilder, options: Own & BuildOptions) => Promise<void>,
 ): void {
   command
     .command("plain")
@@ -58,16 +76,20 @@ export function addModelForms<Own extends object>(
       `architecture (config.json says when left out): ${ARCHITECTURE_NAMES.join(" ")}`,
     )
     .action(async (_own, plain: Command) => {
-      const options = plain.optsWithGlobals() as Own & QuantizationOptions & PlainOptions;
+      const options = plain.optsWithGlobals() as Own & BuildOptions;
       await action(createBuilder(options), options);
     });
 }
 
-function createBuilder(options: QuantizationOptions & PlainOptions): TextModelBuilder {
+type BuildOptions = QuantizationOptions & PlainOptions & Partial<RuntimeOptions>;
+
+function createBuilder(options: BuildOptions): TextModelBuilder {
   const builder = new TextModelBuilder(options.modelId).withAlgorithm(options.algorithm);
   if (options.isq !== undefined) builder.withIsq(options.isq);
   if (options.arch !== undefined) builder.withArchitecture(options.arch);
   if (options.strict) builder.withStrict();
+  if (options.backend !== undefined) builder.withBackend(options.backend);
+  if (options.threads !== undefined) builder.withThreads(options.threads);
   return builder;
 }
 

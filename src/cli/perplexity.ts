@@ -3,10 +3,11 @@
 import { type Command, Option } from "commander";
 import { exp64 } from "../math.js";
 import type { PerplexityResult } from "../measure.js";
-import { withModel } from "./build.js";
+import { describeBackend, withModel } from "./build.js";
 import {
   addModelForms,
   addQuantizationOptions,
+  addRuntimeOptions,
   parseCount,
   type QuantizationOptions,
   readTextFile,
@@ -20,14 +21,16 @@ interface PerplexityOptions {
 }
 
 export function addPerplexityCommand(program: Command): void {
-  const command = addQuantizationOptions(
-    program
-      .command("perplexity")
-      .description("measure the perplexity of a text file")
-      .requiredOption("-f, --file <text>", "UTF-8 text")
-      .option("--chunk-tokens <count>", "tokens per chunk", parseCount(2), 1024)
-      .option("--chunks <count>", "measure only the first chunks", parseCount(1))
-      .addOption(new Option("--json", "print the result as JSON")),
+  const command = addRuntimeOptions(
+    addQuantizationOptions(
+      program
+        .command("perplexity")
+        .description("measure the perplexity of a text file")
+        .requiredOption("-f, --file <text>", "UTF-8 text")
+        .option("--chunk-tokens <count>", "tokens per chunk", parseCount(2), 1024)
+        .option("--chunks <count>", "measure only the first chunks", parseCount(1))
+        .addOption(new Option("--json", "print the result as JSON")),
+    ),
   );
   addModelForms<PerplexityOptions>(command, async (builder, options) => {
     const text = await readTextFile(options.file);
@@ -41,16 +44,24 @@ export function addPerplexityCommand(program: Command): void {
             `chunk ${done}/${total} (${chunk.predictions} tokens): perplexity ${exp64(chunk.nll).toFixed(4)}\n`,
           ),
       });
-      process.stdout.write(options.json ? `${JSON.stringify(result, null, 2)}\n` : describe(result, options));
+      process.stdout.write(
+        options.json
+          ? `${JSON.stringify(result, null, 2)}\n`
+          : describe(result, options, describeBackend(model)),
+      );
     });
   });
 }
 
-function describe(result: PerplexityResult, options: PerplexityOptions & QuantizationOptions): string {
+function describe(
+  result: PerplexityResult,
+  options: PerplexityOptions & QuantizationOptions,
+  backend: string,
+): string {
   const { meanOfChunks, spread, tokenWeighted, standardError, predictions, chunks } = result;
   return (
     `${options.file}, ${options.isq ?? "unquantized"}: ${predictions} tokens in ${chunks.length} chunks, ` +
-    `activations quantized as in generation\n` +
+    `activations quantized as in generation, on ${backend}\n` +
     `perplexity, mean of chunks:  ${meanOfChunks.toFixed(4)} ± ${spread.toFixed(4)} (spread between chunks)\n` +
     `perplexity, token-weighted:  ${tokenWeighted.toFixed(4)} ± ${standardError.toFixed(4)} (standard error)\n`
   );

@@ -1,8 +1,14 @@
 /** `isq run`: generates text from one prompt. */
 
 import type { Command } from "commander";
-import { withModel } from "./build.js";
-import { addModelForms, addQuantizationOptions, parseCount, parseNumber } from "./options.js";
+import { describeBackend, withModel } from "./build.js";
+import {
+  addModelForms,
+  addQuantizationOptions,
+  addRuntimeOptions,
+  parseCount,
+  parseNumber,
+} from "./options.js";
 
 interface RunOptions {
   readonly prompt: string;
@@ -15,17 +21,19 @@ interface RunOptions {
 }
 
 export function addRunCommand(program: Command): void {
-  const command = addQuantizationOptions(
-    program
-      .command("run")
-      .description("quantize a model in situ and generate text")
-      .requiredOption("-p, --prompt <text>", "what to continue")
-      .option("--chat", "put the prompt through the model's chat template as a user's message")
-      .option("-n, --max-tokens <count>", "most tokens to add", parseCount(1), 128)
-      .option("--temperature <number>", "0 takes the likeliest token", parseNumber, 0)
-      .option("--top-k <count>", "draw from this many likeliest tokens", parseCount(1))
-      .option("--top-p <number>", "draw from the likeliest tokens that make up this share", parseNumber)
-      .option("--seed <number>", "same seed, same text", parseCount(0), 0),
+  const command = addRuntimeOptions(
+    addQuantizationOptions(
+      program
+        .command("run")
+        .description("quantize a model in situ and generate text")
+        .requiredOption("-p, --prompt <text>", "what to continue")
+        .option("--chat", "put the prompt through the model's chat template as a user's message")
+        .option("-n, --max-tokens <count>", "most tokens to add", parseCount(1), 128)
+        .option("--temperature <number>", "0 takes the likeliest token", parseNumber, 0)
+        .option("--top-k <count>", "draw from this many likeliest tokens", parseCount(1))
+        .option("--top-p <number>", "draw from the likeliest tokens that make up this share", parseNumber)
+        .option("--seed <number>", "same seed, same text", parseCount(0), 0),
+    ),
   );
   addModelForms<RunOptions>(command, (builder, options) =>
     withModel(builder, async (model, signal) => {
@@ -46,7 +54,7 @@ export function addRunCommand(program: Command): void {
       const seconds = (performance.now() - started) / 1000;
       process.stdout.write("\n");
       process.stderr.write(
-        `${count} tokens in ${seconds.toFixed(1)} s (${(count / seconds).toFixed(1)} per second)\n`,
+        `${count} tokens in ${seconds.toFixed(1)} s (${(count / seconds).toFixed(1)} per second) on ${describeBackend(model)}\n`,
       );
     }),
   );

@@ -20,6 +20,8 @@ export interface Checkpoint {
   read(name: string): Promise<Uint8Array>;
   /** Bytes `start` to `end` of one tensor, counted from its own start. Throws `tensor/missing`, `source/*`. */
   readRange(name: string, start: number, end: number): Promise<Uint8Array>;
+  /** Where a tensor's bytes lie, when it is in a plain file; null otherwise. Throws `tensor/missing`. */
+  locate(name: string): { readonly path: string; readonly byteOffset: number } | null;
   /** Closes the files. */
   close(): Promise<void>;
 }
@@ -106,6 +108,10 @@ function createCheckpoint(
     close,
     read: async (tensor) => find(tensor).read(tensor),
     readRange: async (tensor, start, end) => find(tensor).readRange(tensor, start, end),
+    locate(tensor) {
+      const { path } = find(tensor).source;
+      return path === undefined ? null : { path, byteOffset: tensors.get(tensor)!.byteOffset };
+    },
   };
 }
 

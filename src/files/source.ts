@@ -1,4 +1,4 @@
-/** Byte sources: two members, so that a file, a Blob, a buffer or an HTTP resource can all be read by ranges. */
+/** Byte sources: a length and a slice, so that a file, a Blob, a buffer or an HTTP resource can all be read by ranges. */
 
 import { IsqError, isIsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
@@ -7,6 +7,8 @@ export interface ByteSource {
   /** For error messages. */
   readonly name: string;
   readonly byteLength: number;
+  /** Path of the plain file that this is, where it is one: other threads may open it for themselves. */
+  readonly path?: string;
   /** Bytes `start` (included) to `end` (excluded). */
   slice(start: number, end: number): Promise<Uint8Array>;
   /** Frees what the source holds, where it holds anything. */

@@ -1,6 +1,6 @@
 /** A model that runs: sequences of tokens over one {@link Session}. Token ids in, logits or token ids out. */
 
-import type { Session, Tensor } from "../backends/backend.js";
+import type { FileTensor, PlaceEncoding, Session, Tensor } from "../backends/backend.js";
 import { checkToken } from "../backends/interpreter.js";
 import type { Batch, Program, WeightIndex } from "../backends/program.js";
 import { checkAborted, IsqError } from "../errors.js";
@@ -51,6 +51,21 @@ export class LanguageModel {
   /** Replaces a weight between two steps; texts that are being generated go on with the new one. */
   place(weight: WeightIndex, tensor: Tensor): Promise<void> {
     return this.#exclusively(() => this.#session.place(weight, tensor));
+  }
+
+  /** As the session's, where it has it. */
+  canPlaceFile(weight: WeightIndex): boolean {
+    return this.#session.canPlaceFile?.(weight) ?? false;
+  }
+
+  /** As {@link place}, of a weight that the session's workers read and quantize themselves. */
+  placeFile(
+    weight: WeightIndex,
+    file: FileTensor,
+    encoding: PlaceEncoding | null,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    return this.#exclusively(() => this.#session.placeFile!(weight, file, encoding, signal));
   }
 
   /**
@@ -144,7 +159,7 @@ export class LanguageModel {
         blockTables: [sequence.table],
         outputs: Int32Array.from({ length: wanted }, (_, i) => rows - wanted + i),
       };
-      const logits = await this.#exclusively(() => this.#session.run(batch));
+      const logits = await this.#exclusively(() => this.#session.run(batch, signal));
       if (wanted > 0) yield { logits, firstRow: first };
     }
   }

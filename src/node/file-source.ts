@@ -1,6 +1,7 @@
 /** A byte source over a file. */
 
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { IsqError } from "../errors.js";
 import type { ByteSource } from "../files/source.js";
 
@@ -13,6 +14,7 @@ export async function openFile(path: string): Promise<ByteSource> {
   });
   return {
     name: path,
+    path: resolve(path), // workers may have another working folder
     byteLength,
     async slice(start, end) {
       const bytes = new Uint8Array(end - start);

@@ -1,3 +1,12 @@
-/** What the core asks of a runtime that has files: `#platform` resolves here under Node, Deno and Bun. */
+/** What the core asks of a runtime that has files and threads: `#platform` resolves here under Node, Deno and Bun. */
+
+import type { Backend } from "../backends/backend.js";
+import type { OpenBackendOptions } from "../backends/open.js";
 
 export { openDirectory } from "./directory.js";
+
+/** Throws as `threads` of isq/threads. Loaded when asked for: a pool is much code for who wants none. */
+export async function openThreads(options: OpenBackendOptions): Promise<Backend> {
+  const { threads } = await import("../backends/threads.js");
+  return threads(options);
+}

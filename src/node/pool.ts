@@ -11,6 +11,8 @@ import { LIMITS } from "../limits.js";
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
+type TaskOfTeam = DistributiveOmit<WorkerTask, keyof TeamTask>;
+
 export interface Pool {
   readonly members: number;
   readonly isOpen: boolean;
@@ -18,10 +20,7 @@ export interface Pool {
    * Runs a task in every worker; resolves when all are done, with their results. Throws the error of the first that
    * failed, `aborted`, or `backend/worker` when a worker died; then the others have stopped too.
    */
-  together(
-    task: DistributiveOmit<WorkerTask, keyof TeamTask>,
-    signal?: AbortSignal,
-  ): Promise<(EncodeResult | null)[]>;
+  together(task: TaskOfTeam, signal?: AbortSignal): Promise<(EncodeResult | null)[]>;
   /** Ends the workers. */
   close(): Promise<void>;
 }
@@ -47,44 +46,91 @@ export async function openPool(workers: number = availableParallelism()): Promis
     maxThreads: workers,
     execArgv: [],
   });
-  const spin = workers <= availableParallelism();
-  let open = true;
-  const together: Pool["together"] = async (task, signal) => {
-    if (signal?.aborted) throw abortedError(signal);
-    const state = new Int32Array(new SharedArrayBuffer(4 * TEAM_WORDS));
-    const stop = () => stopTeam(state, "signal");
-    signal?.addEventListener("abort", stop);
-    const runs = Array.from({ length: workers }, async () => {
-      try {
-        return (await piscina.run({ ...task, state, members: workers, spin })) as WorkerAnswer;
-      } catch (error) {
-        stopTeam(state, "failure");
-        throw error;
-      }
-    });
-    const settled = await Promise.allSettled(runs);
-    signal?.removeEventListener("abort", stop);
-    return resultsOf(settled, signal);
-  };
-  const pool: Pool = {
-    members: workers,
-    get isOpen() {
-      return open;
-    },
-    together,
-    async close() {
-      if (!open) return;
-      open = false;
-      await piscina.destroy();
-    },
-  };
+  const pool = new TeamPool(piscina, workers);
   try {
-    await together({ kind: "hello" });
+    await pool.together({ kind: "hello" });
   } catch (error) {
     await pool.close();
     throw error;
   }
   return pool;
+}
+
+class TeamPool implements Pool {
+  readonly members: number;
+  readonly #piscina: Piscina;
+  readonly #spin: boolean;
+  #isOpen = true;
+  /** Teams take turns: a worker that is done early must not take a second place in the next team. */
+  #turn: Promise<unknown> = Promise.resolve();
+  /** After a death its successor must have started before a team is dealt out. */
+  #greet = false;
+
+  constructor(piscina: Piscina, members: number) {
+    this.#piscina = piscina;
+    this.members = members;
+    this.#spin = members <= availableParallelism();
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  together(task: TaskOfTeam, signal?: AbortSignal): Promise<(EncodeResult | null)[]> {
+    const result = this.#turn.then(async () => {
+      if (signal?.aborted) throw abortedError(signal);
+      if (this.#greet) {
+        await this.#run({ kind: "hello" });
+        this.#greet = false;
+      }
+      return this.#run(task, signal);
+    });
+    this.#turn = result.catch(() => {});
+    return orAborted(result, signal);
+  }
+
+  async #run(task: TaskOfTeam, signal?: AbortSignal): Promise<(EncodeResult | null)[]> {
+    if (!this.#isOpen) throw disposedError();
+    const state = new Int32Array(new SharedArrayBuffer(4 * TEAM_WORDS));
+    const stop = () => stopTeam(state, "signal");
+    signal?.addEventListener("abort", stop);
+    const team = { state, members: this.members, spin: this.#spin };
+    const runs = Array.from({ length: this.members }, async () => {
+      try {
+        return (await this.#piscina.run({ ...task, ...team })) as WorkerAnswer;
+      } catch (error) {
+        stopTeam(state, "failure");
+        this.#greet = true;
+        throw error;
+      }
+    });
+    const settled = await Promise.allSettled(runs);
+    signal?.removeEventListener("abort", stop);
+    if (!this.#isOpen) throw disposedError();
+    return resultsOf(settled, signal);
+  }
+
+  async close(): Promise<void> {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    await this.#piscina.destroy();
+  }
+}
+
+/** Callers hear of their abort at once, even while they wait for their turn; the work behind it stops by itself. */
+function orAborted<Result>(result: Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
+  if (!signal) return result;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(abortedError(signal));
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort);
+    const settle = () => signal.removeEventListener("abort", abort);
+    result.then(resolve, reject).finally(settle);
+  });
+}
+
+function disposedError(): IsqError {
+  return new IsqError("backend/disposed", "the threads backend was disposed");
 }
 
 /** All results, or the error that tells most: a refusal, before a death, before those who only stopped with it. */

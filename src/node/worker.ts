@@ -17,6 +17,7 @@ import { freeRows, multiplyRows, placeRows, reserveRows, writeRows } from "../ba
 import { Member } from "../backends/wasm-member.js";
 import { IsqError, isIsqError } from "../errors.js";
 import { rowElements } from "../quants/tensor.js";
+import { createCollector } from "./collect.js";
 import { openFileReader } from "./file-reader.js";
 
 interface OpenSession {
@@ -31,7 +32,13 @@ const COPY_BYTES = 2 ** 20;
 const sessions = new Map<number, OpenSession>();
 let codecBanks: Promise<Banks> | undefined;
 
+/** What the task before this one had in shared memory: nothing refers to it any more. */
+let sharedBefore = 0;
+const letGo = createCollector();
+
 export default async function work(task: WorkerTask): Promise<WorkerAnswer> {
+  letGo(sharedBefore);
+  sharedBefore = sharedByteLength(task);
   try {
     return { error: null, result: await perform(task) };
   } catch (error) {
@@ -39,6 +46,24 @@ export default async function work(task: WorkerTask): Promise<WorkerAnswer> {
     if (!isIsqError(error)) throw error;
     const { tag, message, details } = error;
     return { error: { tag, message, details } };
+  }
+}
+
+/** Bytes of the arrays that come with a task and leave with it. */
+function sharedByteLength(task: WorkerTask): number {
+  switch (task.kind) {
+    case "encode":
+      return task.out.data.byteLength + (task.values instanceof Float32Array ? task.values.byteLength : 0);
+    case "decode":
+      return task.tensor.data.byteLength + task.out.byteLength;
+    case "multiply":
+      return task.weights.data.byteLength + task.activations.byteLength + task.out.byteLength;
+    case "read":
+      return task.out.byteLength;
+    case "place":
+      return task.tensor.data.byteLength;
+    default:
+      return 0;
   }
 }
 
