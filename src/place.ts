@@ -12,7 +12,7 @@ import {
   type RowOutcome,
   type TensorSource,
 } from "./quantize.js";
-import { type IsqType, TYPES } from "./quants/table.js";
+import type { IsqType } from "./quants/table.js";
 
 /** What can take weights: a session, or a running model that swaps them between steps. */
 export type Placeable = Pick<Session, "place" | "canPlaceFile" | "placeFile">;
@@ -53,8 +53,6 @@ async function placeFromFile(
     return { reencodedBlocks: await target.placeFile(row.weight, file, null, signal) };
   }
   const type = row.type as IsqType;
-  // Groups and whole tensors have side values that all rows share.
-  if (TYPES[type].family !== "block") return null;
   const own = importanceOf(row, importance);
   const encoding = { type, algorithm: row.algorithm, name: row.tensor, ...(own && { importance: own }) };
   return { reencodedBlocks: await target.placeFile(row.weight, file, encoding, signal) };

@@ -80,8 +80,9 @@ export interface Session {
   /** Where present: whether {@link placeFile} can take this weight. */
   canPlaceFile?(weight: WeightIndex): boolean;
   /**
-   * Where present: reads a weight from a file, quantizes it (block types) or leaves it as it is (null), and places it, all
-   * where it will stay: no other memory holds the tensor. Resolves to the number of super-blocks that were encoded again.
+   * Where present: reads a weight from a file, quantizes it or leaves it as it is (null), and places it. Rows of block
+   * types are made where they stay: no other memory holds the tensor. Resolves to the number of super-blocks that were
+   * encoded again.
    */
   placeFile?(
     weight: WeightIndex,

@@ -27,3 +27,27 @@ export function shareTensor(tensor: Tensor): Tensor {
   if (!("scales" in tensor) || !tensor.scales || !tensor.zeros) return { ...tensor, data };
   return { ...tensor, data, scales: shareFloats(tensor.scales), zeros: shareFloats(tensor.zeros) };
 }
+
+/** Bytes that are kept for the next call at most. */
+const MOST_KEPT = 64 * 2 ** 20;
+
+/**
+ * Shared memory that is used again: threads that never collect their garbage would keep every piece of it alive. Larger
+ * pieces than {@link MOST_KEPT} are not kept.
+ */
+export class Staging {
+  #kept: SharedArrayBuffer[] = [];
+
+  /** At least `byteLength` bytes, with whatever was in them. */
+  lend(byteLength: number): SharedArrayBuffer {
+    const index = this.#kept.findIndex((buffer) => buffer.byteLength >= byteLength);
+    if (index >= 0) return this.#kept.splice(index, 1)[0];
+    return new SharedArrayBuffer(byteLength);
+  }
+
+  /** Only what no thread writes to any more may come back. Keeps the four largest. */
+  giveBack(buffer: SharedArrayBuffer): void {
+    if (buffer.byteLength > MOST_KEPT) return;
+    this.#kept = [...this.#kept, buffer].sort((a, b) => a.byteLength - b.byteLength).slice(-4);
+  }
+}

@@ -1,13 +1,14 @@
 /** A program that a pool runs: every worker has its rows of the weights and its heads of the cache. */
 
 import { IsqError } from "../errors.js";
-import type { Pool } from "../node/pool.js";
+import { TYPES } from "../quants/table.js";
 import type { Session, SessionOptions } from "./backend.js";
 import { checkBatch, rowsOf } from "./interpreter.js";
 import { type Batch, CACHE_BLOCK, type Program } from "./program.js";
 import { makeSchedule } from "./schedule.js";
 import { checkAllPlaced, checkCachePositions, checkPlacement, checkWeightShape } from "./session-checks.js";
 import { sharedFloats, sharedWords, shareTensor } from "./shared.js";
+import { type Workshop, withEncodedFile } from "./threads-encode.js";
 import { refusalOf } from "./wasm-encode.js";
 import { usesOf } from "./wasm-member.js";
 
@@ -19,10 +20,11 @@ export interface ThreadSessionOptions extends SessionOptions {
 let opened = 0;
 
 export async function openThreadSession(
-  pool: Pool,
+  workshop: Workshop,
   program: Program,
   options: ThreadSessionOptions,
 ): Promise<Session> {
+  const { pool } = workshop;
   const blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
   const { memoryByteLength, workerByteLength } = options;
   const session = opened++;
@@ -63,6 +65,15 @@ export async function openThreadSession(
     async placeFile(weight, file, encode, signal) {
       checkOpen();
       checkWeightShape(program, weight, file.shape);
+      // Groups and whole tensors have side values that all rows share: they are encoded first and dealt out then.
+      if (encode && TYPES[encode.type].family !== "block") {
+        const options = { ...encode, shape: file.shape, ...(signal && { signal }) };
+        return withEncodedFile(workshop, encode.type, file, options, async (tensor) => {
+          await pool.together({ kind: "place", session, weight, tensor }, signal);
+          placed.add(weight);
+          return tensor.reencodedBlocks ?? 0;
+        });
+      }
       const bad = sharedWords(1);
       const results = await pool.together({ kind: "placeFile", session, weight, file, encode, bad }, signal);
       const refusal = refusalOf(results, encode?.name);

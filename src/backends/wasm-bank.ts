@@ -11,6 +11,9 @@ const ALIGNMENT = 64;
 /** WebAssembly memories with 32-bit addresses end here. */
 export const MOST_BANK_BYTES = 65536 * PAGE;
 
+/** Room for one stage of a product and its results; see wasm-linear.ts. */
+const STAGE_ROOM_BYTES = 8 * 2 ** 20;
+
 let compiled: Promise<WebAssembly.Module> | undefined;
 
 /** The module, compiled once. Throws `backend/unavailable` where there is no WebAssembly with SIMD. */
@@ -98,10 +101,10 @@ export class Bank {
     return this.#exports[name](...args);
   }
 
-  /** The address of `byteLength` bytes, a multiple of 64, or null when there is no room below the limit. */
-  tryAllocate(byteLength: number): number | null {
+  /** The address of `byteLength` bytes, a multiple of 64, or null when there is no room below `ceiling`. */
+  tryAllocate(byteLength: number, ceiling = Number.POSITIVE_INFINITY): number | null {
     const size = Math.max(ALIGNMENT, Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT);
-    const index = this.#free.findIndex(({ start, end }) => end - start >= size);
+    const index = this.#free.findIndex(({ start, end }) => Math.min(end, ceiling) - start >= size);
     if (index < 0) return null;
     const range = this.#free[index];
     const address = range.start;
@@ -206,10 +209,13 @@ export class Banks {
     return this.list[0];
   }
 
-  /** A memory with room for `byteLength` bytes and where. Throws `backend/memory`. */
+  /**
+   * A memory with room for `byteLength` bytes of weights and where. Leaves room for what kernels work on. Throws
+   * `backend/memory`.
+   */
   async allocate(byteLength: number): Promise<{ bank: Bank; address: number }> {
     for (const bank of this.list) {
-      const address = bank.tryAllocate(byteLength);
+      const address = bank.tryAllocate(byteLength, this.#ceiling(bank));
       if (address !== null) return { bank, address };
     }
     if (this.list.length >= this.#most) {
@@ -222,5 +228,11 @@ export class Banks {
     const bank = await Bank.open(this.#limit);
     this.list.push(bank);
     return { bank, address: bank.allocate(byteLength) };
+  }
+
+  /** Where weights end: a quarter of the first memory is for cache and activations, a stage of the others for products. */
+  #ceiling(bank: Bank): number {
+    const quarter = this.#limit / 4;
+    return this.#limit - (bank === this.first ? quarter : Math.min(quarter, STAGE_ROOM_BYTES));
   }
 }

@@ -4,7 +4,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 /** Shared bytes that a thread may have let go of before it collects: a few milliseconds for each such amount. */
-const MOST_LET_GO = 2 ** 25;
+const MOST_LET_GO = 2 ** 26;
 
 /** Counts the bytes that this thread lets go of, and collects when they are many. */
 export function createCollector(): (byteLength: number) => void {

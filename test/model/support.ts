@@ -6,6 +6,9 @@ import { widen } from "../../src/dense.js";
 import type { Directory } from "../../src/files/directory.js";
 import { openModel } from "../../src/load.js";
 import { LanguageModel } from "../../src/model/language-model.js";
+import { openDirectory } from "../../src/node/directory.js";
+import { placeModel } from "../../src/place.js";
+import { plan } from "../../src/plan.js";
 import { dequantize, quantize } from "../../src/quants/index.js";
 import type { IsqType } from "../../src/quants/table.js";
 
@@ -44,6 +47,23 @@ export async function openLanguageModel(
   }
   await checkpoint.close();
   return { model: new LanguageModel(program, session, { cachePositions: positions }), session };
+}
+
+/** Opens a folder the way a loaded model is, without its tokenizer: a plan, and every tensor placed as it says. */
+export async function placeFolder(
+  folder: string,
+  backend: Backend,
+  type: IsqType | null,
+  cachePositions = 64,
+) {
+  const { program, checkpoint, sourceOf } = await openModel(await openDirectory(folder));
+  try {
+    const session = await backend.open(program, { cachePositions });
+    const report = await placeModel(plan(program, sourceOf, { type }), checkpoint, backend, session);
+    return { model: new LanguageModel(program, session, { cachePositions }), session, report };
+  } finally {
+    await checkpoint.close();
+  }
 }
 
 function denseOf(values: Float32Array, shape: readonly number[]): DenseTensor {
