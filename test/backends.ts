@@ -1,5 +1,8 @@
 /** The implementations under test: every suite that takes an implementation runs once for each. */
 
+import { threads } from "../src/backends/threads.js";
+import { wasm } from "../src/backends/wasm.js";
+import { Bank } from "../src/backends/wasm-bank.js";
 import {
   bfloatFromFloat,
   floatFromBfloat,
@@ -7,7 +10,7 @@ import {
   floatFromHalf,
   halfFromFloat,
 } from "../src/numerics.js";
-import { dequantize, dot, quantize } from "../src/quants/index.js";
+import { dequantize, dot, quantize, TYPES } from "../src/quants/index.js";
 import type { Codec } from "./suites/codec-checks.js";
 
 export interface Implementation {
@@ -31,4 +34,49 @@ export const IMPLEMENTATIONS: readonly Implementation[] = [
       },
     }),
   },
+  { name: "wasm", makeCodec: makeWasm },
+  ...[1, 2, 5].map((workers) => ({
+    name: `threads, ${workers} workers`,
+    makeCodec: () => threads({ workers }),
+  })),
 ];
+
+/** The backend, with the products and conversions that its kernels do, called as they are. */
+async function makeWasm(): Promise<Codec> {
+  const backend = await wasm();
+  const bank = await Bank.open();
+  const convert = (
+    name: string,
+    values: Float32Array | Uint16Array | Uint8Array,
+    size: number,
+    scale?: number,
+  ) => {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    const [src, dst] = bank.scratch(bytes.length, size * values.length);
+    bank.bytes.set(bytes, src);
+    bank.call(name, src, dst, values.length, ...(scale === undefined ? [] : [scale]));
+    return bank.bytes.slice(dst, dst + size * values.length).buffer;
+  };
+  return {
+    quantize: (type, values, options) => backend.quantize(type, values, options),
+    dequantize: (tensor) => backend.dequantize(tensor),
+    dotOrders: ["ggml"],
+    dot(type, weights, activations) {
+      const { stem, blockBytes, blockElements } = TYPES[type];
+      const width = (weights.length / blockBytes) * blockElements;
+      const [w, a, out] = bank.scratch(weights.length, activations.length, 4);
+      bank.bytes.set(weights, w);
+      bank.bytes.set(activations, a);
+      bank.call(`${stem}_matmul`, w, a, out, 1, 1, width, 1);
+      return bank.floats[out / 4];
+    },
+    convert: {
+      halves: (values) => new Uint16Array(convert("f16_encode", values, 2)),
+      bfloats: (values) => new Uint16Array(convert("bf16_encode", values, 2)),
+      fromHalves: (halves) => new Float32Array(convert("f16_decode", halves, 4)),
+      fromBfloats: (bfloats) => new Float32Array(convert("bf16_decode", bfloats, 4)),
+      fromE4m3: (codes) => new Float32Array(convert("fp8_dequantize", codes, 4, 1)),
+    },
+    dispose: () => backend.dispose(),
+  };
+}

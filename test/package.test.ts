@@ -40,7 +40,7 @@ function exportsOf(name: string): string[] {
 }
 
 describe("importing", () => {
-  test.each([["index.ts"], ["quants/index.ts"]])(
+  test.each([["index.ts"], ["quants/index.ts"], ["backends/wasm.ts"]])(
     "%s loads no node module and none of the entry points",
     (entry) => {
       const { files, packages } = loadedBy(entry);
@@ -51,7 +51,7 @@ describe("importing", () => {
   );
 
   test("the built package loads no node module either", () => {
-    for (const name of ["isq", "isq/quants"]) {
+    for (const name of ["isq", "isq/quants", "isq/wasm"]) {
       const code = `
         const before = new Set(process.moduleLoadList);
         await import(${JSON.stringify(name)});
@@ -79,6 +79,7 @@ describe("exports", () => {
       [
         "ALGORITHM_CHOICES",
         "ARCHITECTURE_NAMES",
+        "BACKEND_CHOICES",
         "COST_COLUMNS",
         "ERROR_TAGS",
         "IsqError",
@@ -97,6 +98,7 @@ describe("exports", () => {
         "isIsqError",
         "klDivergence",
         "measurePerplexity",
+        "openBackend",
         "openModel",
         "parseType",
         "plan",
@@ -108,6 +110,11 @@ describe("exports", () => {
         "tokenLosses",
       ]
     `);
+  });
+
+  test("isq/wasm, isq/threads", () => {
+    expect(exportsOf("isq/wasm")).toEqual(["wasm"]);
+    expect(exportsOf("isq/threads")).toEqual(["threads"]);
   });
 
   test("isq/quants", () => {

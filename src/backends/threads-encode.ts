@@ -8,8 +8,8 @@ import type { IsqType } from "../quants/table.js";
 import { dataByteLength, type QuantizedTensor } from "../quants/tensor.js";
 import type { FileTensor, WorkOptions } from "./backend.js";
 import { type Staging, sharedBytes, sharedFloats, sharedWords } from "./shared.js";
-import { finishTensor, pickImportance, sideArrays } from "./wasm.js";
 import { newBadTile, refusalOf } from "./wasm-encode.js";
+import { finishTensor, pickImportance, sideArrays } from "./wasm-parts.js";
 
 /** A pool and the memory that its calls use in turn. */
 export interface Workshop {

@@ -11,8 +11,8 @@ import { checkParts } from "./reference-linear.js";
 import { Staging, sharedBytes, sharedFloats, shareFloats, shareTensor } from "./shared.js";
 import { encodeFile, encodeValues } from "./threads-encode.js";
 import { openThreadSession } from "./threads-session.js";
-import { checkMemoryLimit, checkProduct } from "./wasm.js";
 import { MOST_BANK_BYTES } from "./wasm-bank.js";
+import { checkMemoryLimit, checkProduct } from "./wasm-parts.js";
 
 export interface ThreadsOptions {
   /** Worker threads; as many as the machine has processors when absent. */

@@ -3,13 +3,12 @@
 import { IsqError } from "../errors.js";
 import { checkRequest } from "../quants/check.js";
 import { quantize as quantizeByReference } from "../quants/index.js";
-import { type IsqType, TYPES } from "../quants/table.js";
+import type { IsqType } from "../quants/table.js";
 import {
   dataByteLength,
   elementCount,
   type QuantizedTensor,
   type QuantizeOptions,
-  rowElements,
 } from "../quants/tensor.js";
 import type { Backend, Session, SessionOptions, Tensor } from "./backend.js";
 import { checkBatch } from "./interpreter.js";
@@ -19,9 +18,10 @@ import { checkAllPlaced, checkCachePositions, checkPlacement } from "./session-c
 import { teamOfOne } from "./team.js";
 import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { decode } from "./wasm-decode.js";
-import { arrayReader, type EncodeResult, encode, newBadTile, refusalOf, voteCount } from "./wasm-encode.js";
+import { arrayReader, encode, newBadTile, refusalOf } from "./wasm-encode.js";
 import { freeRows, multiplyRows, placeRows } from "./wasm-linear.js";
 import { Member } from "./wasm-member.js";
+import { checkMemoryLimit, checkProduct, finishTensor, pickImportance, sideArrays } from "./wasm-parts.js";
 
 export interface WasmOptions {
   /** Most bytes of one WebAssembly memory, a multiple of 64 KiB; models that need more use several. 4 GiB when absent. */
@@ -68,21 +68,6 @@ export async function wasm(options: WasmOptions = {}): Promise<Backend & { reado
   };
 }
 
-const PAGE = 65536;
-const LEAST_MEMORY = 16 * 2 ** 20;
-
-/** Throws `option/invalid`. */
-export function checkMemoryLimit(byteLength: number): number {
-  if (byteLength >= LEAST_MEMORY && byteLength <= MOST_BANK_BYTES && byteLength % PAGE === 0)
-    return byteLength;
-  const message = `memoryByteLength must be a multiple of ${PAGE} from ${LEAST_MEMORY} to ${MOST_BANK_BYTES}, not ${byteLength}`;
-  throw new IsqError("option/invalid", message, {
-    field: "memoryByteLength",
-    value: byteLength,
-    limit: [LEAST_MEMORY, MOST_BANK_BYTES],
-  });
-}
-
 function quantize(
   banks: Banks,
   type: IsqType,
@@ -100,62 +85,6 @@ function quantize(
   if (refusal) throw refusal;
   const { votes: _, ...parts } = out;
   return finishTensor(row.name, algorithm, options.shape, parts, [result]);
-}
-
-export function pickImportance({ importance }: QuantizeOptions): { importance?: Float32Array } {
-  return importance ? { importance } : {};
-}
-
-/** HQQ's scales and zeros, and the votes that HQQ and FP8 need while they work. */
-export function sideArrays(
-  type: IsqType,
-  count: number,
-  members: number,
-  make: (floats: number) => Float32Array,
-): { scales?: Float32Array; zeros?: Float32Array; votes?: Float32Array } {
-  const { family, blockElements } = TYPES[type];
-  const votes = voteCount({ type, count }, members);
-  return {
-    ...(family === "group" && { scales: make(count / blockElements), zeros: make(count / blockElements) }),
-    ...(votes > 0 && { votes: make(votes) }),
-  };
-}
-
-/** The tensor that the members of a team made together. */
-export function finishTensor(
-  type: IsqType,
-  algorithm: QuantizedTensor["algorithm"],
-  shape: readonly number[],
-  parts: Pick<QuantizedTensor, "data" | "scales" | "zeros">,
-  results: readonly EncodeResult[],
-): QuantizedTensor {
-  const reencodedBlocks = results.reduce((sum, result) => sum + result.reencodedBlocks, 0);
-  const { quantizeScale, dequantizeScale } = results[0];
-  return {
-    type,
-    algorithm,
-    shape: Object.freeze([...shape]),
-    ...parts,
-    ...(quantizeScale !== undefined && { quantizeScale }),
-    ...(dequantizeScale !== undefined && { dequantizeScale }),
-    ...(reencodedBlocks > 0 && { reencodedBlocks }),
-  };
-}
-
-/** Rows and outputs of a product. Throws `shape/mismatch`, `data/length`. */
-export function checkProduct(weights: Tensor, activations: Float32Array) {
-  checkParts(weights);
-  const columns = rowElements(weights.shape);
-  const rows = columns === 0 ? 0 : activations.length / columns;
-  if (!Number.isInteger(rows)) {
-    throw new IsqError("shape/mismatch", `${activations.length} activations are not rows of ${columns}`, {
-      field: "activations",
-      value: activations.length,
-      limit: columns,
-    });
-  }
-  const outputs = weights.shape.slice(0, -1).reduce((product, size) => product * size, 1);
-  return { rows, outputs, columns };
 }
 
 async function multiply(banks: Banks, weights: Tensor, activations: Float32Array): Promise<Float32Array> {

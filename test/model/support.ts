@@ -21,6 +21,8 @@ export interface OpenOptions {
   readonly cachePositions?: number;
   /** Where it runs; the reference when absent. */
   readonly backend?: Backend;
+  /** What quantizes; isq/quants when absent. */
+  readonly quantizer?: Backend;
   /** Quantize linears and head to this. */
   readonly type?: IsqType;
   /** Place what the quantized weights decode to instead. */
@@ -29,7 +31,7 @@ export interface OpenOptions {
 
 export async function openLanguageModel(
   directory: Directory,
-  { cachePositions, backend = reference(), type: quantized, decoded = false }: OpenOptions = {},
+  { cachePositions, backend = reference(), quantizer, type: quantized, decoded = false }: OpenOptions = {},
 ): Promise<Opened> {
   const { program, checkpoint, sourceOf } = await openModel(directory);
   const positions = cachePositions ?? program.contextLength;
@@ -39,7 +41,10 @@ export async function openLanguageModel(
     const tensor: DenseTensor = { type, shape, data: await checkpoint.read(name) };
     const isLinear = weight.role === "linear" || weight.role === "head";
     if (quantized && isLinear) {
-      const coded = quantize(quantized, widen(tensor), { shape });
+      const values = widen(tensor);
+      const coded = quantizer
+        ? await quantizer.quantize(quantized, values, { shape })
+        : quantize(quantized, values, { shape });
       await session.place(index, decoded ? denseOf(dequantize(coded), shape) : coded);
     } else {
       await session.place(index, tensor);

@@ -27,6 +27,8 @@ export interface Conversions {
 export interface Codec {
   quantize(type: IsqType, values: Float32Array, options: QuantizeOptions): Awaitable<QuantizedTensor>;
   dequantize(tensor: QuantizedTensor): Awaitable<Float32Array>;
+  /** Orders that `dot` can; both when absent. */
+  dotOrders?: readonly DotOrder[];
   dot?(type: IsqType, weights: Uint8Array, activations: Uint8Array, order: DotOrder): Awaitable<number>;
   convert?: Conversions;
   dispose?(): Awaitable<void>;
@@ -48,7 +50,9 @@ export function goldenChecks(vectors: Vectors, codec: Codec): Check[] {
     ...vectors.blocks.map(checkBlocks),
     ...vectors.tensors.map(checkTensor),
     ...loadTraps().map(checkTrap),
-    ...(codec.dot ? vectors.dots.flatMap(checkDots) : []),
+    ...(codec.dot
+      ? vectors.dots.flatMap((golden) => checkDots(golden, codec.dotOrders ?? ["ggml", "mistralrs"]))
+      : []),
     ...(codec.convert ? checkConversions(vectors) : []),
   ];
 }
@@ -160,7 +164,7 @@ function compareSides(tensor: QuantizedTensor, golden: GoldenTensor): string | u
   return undefined;
 }
 
-function checkDots(golden: GoldenDot): Check[] {
+function checkDots(golden: GoldenDot, orders: readonly DotOrder[]): Check[] {
   const { type, rows, weights, activations } = golden;
   const row = (bytes: Uint8Array, r: number) =>
     bytes.subarray((r * bytes.length) / rows, ((r + 1) * bytes.length) / rows);
@@ -177,7 +181,7 @@ function checkDots(golden: GoldenDot): Check[] {
       );
     },
   });
-  return [...Array(rows).keys()].flatMap((r) => [check("ggml", r), check("mistralrs", r)]);
+  return [...Array(rows).keys()].flatMap((r) => orders.map((order) => check(order, r)));
 }
 
 function checkConversions({ conversions, e4m3 }: Vectors): Check[] {

@@ -74,9 +74,11 @@ const EXPECTED: Readonly<Record<string, Counts>> = {
 function expectedCounts(subject: string, codec: Codec): Counts {
   const kinds = Object.entries(EXPECTED[subject]);
   return Object.fromEntries(
-    kinds.filter(([kind]) =>
-      subject === "conversions" ? codec.convert : codec.dot || !kind.startsWith("dot"),
-    ),
+    kinds.filter(([kind]) => {
+      if (subject === "conversions") return codec.convert;
+      if (!kind.startsWith("dot ")) return true;
+      return codec.dot && (codec.dotOrders ?? ["ggml", "mistralrs"]).some((order) => kind === `dot ${order}`);
+    }),
   );
 }
 

@@ -32,9 +32,18 @@ const MODELS: readonly Model[] = [
     name: "tiny-mistral",
     open: () => openDirectory("models/tiny-mistral"),
     types: ["Q4K", "Q6K"],
-    tokens: Array.from({ length: 40 }, (_, i) => 300 + i * 7),
+    tokens: Array.from({ length: 19 }, (_, i) => 300 + i * 7),
   },
 ];
+
+/** The reference is slow: what it gave is kept for the other implementations of a test file. */
+const known = new Map<string, Uint32Array>();
+
+async function logitsOf(key: string, compute: () => Promise<Uint32Array>): Promise<Uint32Array> {
+  const logits = known.get(key) ?? (await compute());
+  known.set(key, logits);
+  return logits;
+}
 
 export function sessionSuite(name: string, make: () => Backend | Promise<Backend>): void {
   describe(`models on ${name}`, () => {
@@ -49,14 +58,15 @@ export function sessionSuite(name: string, make: () => Backend | Promise<Backend
         `${model}: %s`,
         async (_name, type) => {
           const options = { ...(type && { type }), cachePositions: 128 };
-          const expected = await openLanguageModel(await open(), options);
-          const actual = await openLanguageModel(await open(), { ...options, backend });
-          const wanted = bits(await expected.model.logits(tokens));
+          const wanted = await logitsOf(`${model} ${type}`, async () => {
+            const expected = await openLanguageModel(await open(), options);
+            return bits(await expected.model.logits(tokens));
+          });
+          const actual = await openLanguageModel(await open(), { ...options, backend, quantizer: backend });
           for (const stepRows of [tokens.length, 7, 1]) {
             expect(bits(await actual.model.logits(tokens, { stepRows }))).toEqual(wanted);
           }
           await actual.model.dispose();
-          await expected.model.dispose();
         },
       );
     }
