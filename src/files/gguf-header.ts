@@ -7,7 +7,6 @@
 import { type ErrorDetails, type ErrorTag, IsqError } from "../errors.js";
 import type { Limits } from "../limits.js";
 import { type Cursor, openCursor } from "./cursor.js";
-import { type GgmlType, ggmlByteLength, ggmlTypeOf } from "./ggml-types.js";
 import {
   ALIGNMENT_KEY,
   DEFAULT_ALIGNMENT,
@@ -19,7 +18,6 @@ import {
   type GgufValueType,
   isPlainKey,
   isPlainName,
-  padOffset,
 } from "./gguf-values.js";
 import { quote } from "./json.js";
 
@@ -110,17 +108,17 @@ function readVersion(reader: Reader): void {
     const hex = `0x${magic.toString(16).padStart(8, "0")}`;
     const swapped = magic === 0x47475546;
     const message = swapped ? "the file is a big-endian GGUF file" : `${hex} is not the magic number of GGUF`;
-    refuse(reader, swapped ? "gguf/byte-order" : "gguf/magic", message, { field: "magic", value: hex });
+    refuseGguf(reader, swapped ? "gguf/byte-order" : "gguf/magic", message, { field: "magic", value: hex });
   }
   const version = cursor.u32("the version");
   const details = { field: "version", value: version, limit: GGUF_VERSION };
   if (version !== 0 && (version & 0xffff) === 0) {
     const message = "the file is a big-endian GGUF file; convert it to little-endian";
-    refuse(reader, "gguf/byte-order", message, details);
+    refuseGguf(reader, "gguf/byte-order", message, details);
   }
   if (version !== GGUF_VERSION) {
     const message = `GGUF version ${version} is not supported; convert the file to version ${GGUF_VERSION}`;
-    refuse(reader, "gguf/version", message, details);
+    refuseGguf(reader, "gguf/version", message, details);
   }
 }
 
@@ -131,7 +129,7 @@ function readCount(reader: Reader, field: string, itemBytes: number, cap: number
   const limit = Math.min(cap, Math.floor((fileByteLength - cursor.byteOffset) / itemBytes));
   if (count > limit) {
     const message = `${field} is ${count}, and no more than ${limit} can be`;
-    refuse(reader, "gguf/count", message, { field, value: count, limit });
+    refuseGguf(reader, "gguf/count", message, { field, value: count, limit });
   }
   return count;
 }
@@ -145,10 +143,10 @@ function readMetadata(reader: Reader, count: number): ReadonlyMap<string, GgufVa
   for (let i = 0; i < count; i++) {
     const key = readText(reader, "a metadata key", reader.limits.ggufKeyBytes);
     if (!isPlainKey(key)) {
-      refuse(reader, "gguf/key", `${quote(key)} is no key for metadata`, { field: "key", value: key });
+      refuseGguf(reader, "gguf/key", `${quote(key)} is no key for metadata`, { field: "key", value: key });
     }
     if (metadata.has(key)) {
-      refuse(reader, "gguf/duplicate", `the key ${quote(key)} comes twice`, { field: key, value: key });
+      refuseGguf(reader, "gguf/duplicate", `the key ${quote(key)} comes twice`, { field: key, value: key });
     }
     metadata.set(key, readValue(reader, key));
   }
@@ -159,7 +157,10 @@ function readValueType(reader: Reader, key: string): GgufValueType {
   const id = reader.cursor.u32(`the type of ${key}`);
   const type = GGUF_VALUE_TYPES[id];
   if (type !== undefined) return type;
-  return refuse(reader, "gguf/value-type", `${key} has the unknown type ${id}`, { field: key, value: id });
+  return refuseGguf(reader, "gguf/value-type", `${key} has the unknown type ${id}`, {
+    field: key,
+    value: id,
+  });
 }
 
 function readValue(reader: Reader, key: string): GgufValue {
@@ -192,7 +193,11 @@ function readArray(reader: Reader, key: string, depth: number): GgufArray {
   const type = "array";
   if (depth > limits.ggufArrayDepth) {
     const message = `${key} has arrays inside arrays, more than ${limits.ggufArrayDepth} deep`;
-    refuse(reader, "gguf/value-type", message, { field: key, value: depth, limit: limits.ggufArrayDepth });
+    refuseGguf(reader, "gguf/value-type", message, {
+      field: key,
+      value: depth,
+      limit: limits.ggufArrayDepth,
+    });
   }
   const items = readValueType(reader, key);
   const field = `the length of ${key}`;
@@ -230,7 +235,7 @@ function readAlignment(reader: Reader, value: GgufValue | undefined): number {
   if (value.type === "u32" && isAlignment(value.value, limit)) return value.value;
   const shown = value.type === "array" ? "an array" : String(value.value);
   const message = `${ALIGNMENT_KEY} is ${shown} (${value.type}), and must be a power of two up to ${limit} (u32)`;
-  return refuse(reader, "gguf/alignment", message, { field: ALIGNMENT_KEY, value: shown, limit });
+  return refuseGguf(reader, "gguf/alignment", message, { field: ALIGNMENT_KEY, value: shown, limit });
 }
 
 /** Whether a number is a power of two up to `limit`. */
@@ -242,12 +247,15 @@ function readEntry(reader: Reader): RawEntry {
   const { cursor, limits } = reader;
   const name = readText(reader, "a tensor name", limits.ggufNameBytes);
   if (!isPlainName(name)) {
-    refuse(reader, "gguf/name", `${quote(name)} is no name for a tensor`, { tensor: name, field: "name" });
+    refuseGguf(reader, "gguf/name", `${quote(name)} is no name for a tensor`, {
+      tensor: name,
+      field: "name",
+    });
   }
   const rank = cursor.u32(`the rank of ${quote(name)}`);
   if (rank > limits.ggufRank) {
     const message = `${quote(name)} has ${rank} dimensions, more than ${limits.ggufRank}`;
-    refuse(reader, "gguf/shape", message, {
+    refuseGguf(reader, "gguf/shape", message, {
       tensor: name,
       field: "rank",
       value: rank,
@@ -262,85 +270,16 @@ function readEntry(reader: Reader): RawEntry {
 
 function readSize(reader: Reader, tensor: string, field: string, tag: ErrorTag): number {
   const size = reader.cursor.bigU64(`the ${field} of ${quote(tensor)}`);
-  if (size <= MOST_ELEMENTS) return Number(size);
+  if (size <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(size);
   const details = { tensor, field, value: String(size), limit: Number.MAX_SAFE_INTEGER };
-  return refuse(reader, tag, `${quote(tensor)} has the ${field} ${size}`, details);
+  return refuseGguf(reader, tag, `${quote(tensor)} has the ${field} ${size}`, details);
 }
 
-/**
- * Places the tensors of a header in the file. Throws `gguf/duplicate`, `gguf/offsets`, `gguf/shape`, and `gguf/truncated`
- * where data would lie behind the end of the file.
- */
-export function placeGgufTensors(raw: RawHeader, context: GgufContext): GgufHeader {
-  const { metadata, alignment } = raw;
-  const dataOffset = padOffset(raw.byteLength, alignment);
-  const placed = new Map<string, GgufEntry>();
-  for (const { name, typeId, shape, offset } of raw.entries) {
-    if (placed.has(name)) {
-      const details = { tensor: name, field: "name" };
-      refuse(context, "gguf/duplicate", `the tensor ${quote(name)} comes twice`, details);
-    }
-    if (offset % alignment !== 0) {
-      const message = `the data of ${quote(name)} at ${offset} is not aligned to ${alignment}`;
-      const details = { tensor: name, field: "offset", value: offset, limit: alignment };
-      refuse(context, "gguf/offsets", message, details);
-    }
-    const type = ggmlTypeOf(typeId);
-    const byteLength = type && type.blockElements > 0 ? sizeOf(context, name, type, shape) : -1;
-    const dtype = type?.name ?? `#${typeId}`;
-    placed.set(name, { name, dtype, typeId, shape, byteOffset: dataOffset + offset, byteLength });
-  }
-  const warnings = [...raw.warnings];
-  for (const entry of checkPlaces(context, [...placed.values()])) {
-    placed.set(entry.name, entry);
-    warnings.push(`${quote(entry.name)} has the type ${entry.dtype}, which cannot be read`);
-  }
-  return { metadata, tensors: placed, alignment, dataOffset, warnings };
-}
-
-/** Walks the data from its start. Returns the entries of unknown size (-1), which end where the next one starts. */
-function checkPlaces(context: GgufContext, entries: readonly GgufEntry[]): GgufEntry[] {
-  const { fileByteLength } = context;
-  const sized: GgufEntry[] = [];
-  const ordered = [...entries].sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
-  for (let i = 0; i < ordered.length; i++) {
-    const { name: tensor, byteOffset } = ordered[i];
-    const next = ordered[i + 1]?.byteOffset ?? Math.max(fileByteLength, byteOffset);
-    let { byteLength } = ordered[i];
-    if (byteLength < 0) {
-      byteLength = next - byteOffset;
-      sized.push({ ...ordered[i], byteLength });
-    }
-    const end = byteOffset + byteLength;
-    const details = { tensor, field: "offset", value: end };
-    if (end > fileByteLength && byteLength > 0) {
-      const message = `the data of ${quote(tensor)} ends at ${end} and the file at ${fileByteLength}`;
-      refuse(context, "gguf/truncated", message, { ...details, limit: fileByteLength });
-    }
-    if (end > next && byteLength > 0) {
-      const message = `the data of ${quote(tensor)} overlaps that of ${quote(ordered[i + 1].name)}`;
-      refuse(context, "gguf/offsets", message, { ...details, limit: next });
-    }
-  }
-  return sized;
-}
-
-/** Bytes of a tensor of known type. Zeros do not mend dimensions whose product is beyond 2^53. */
-function sizeOf(context: GgufContext, tensor: string, type: GgmlType, shape: readonly number[]): number {
-  const elements = shape.reduce((product, size) => product * BigInt(size || 1), 1n);
-  const byteLength = elements > MOST_ELEMENTS ? null : ggmlByteLength(type, shape);
-  if (byteLength !== null) return byteLength;
-  const row = shape.at(-1) ?? 1;
-  const why =
-    row % type.blockElements === 0
-      ? "has too many elements"
-      : `has rows of ${row}, not a multiple of ${type.blockElements}`;
-  const message = `${quote(tensor)}, ${type.name} [${shape.join(", ")}], ${why}`;
-  return refuse(context, "gguf/shape", message, { tensor, field: "shape", value: shape });
-}
-
-const MOST_ELEMENTS = BigInt(Number.MAX_SAFE_INTEGER);
-
-function refuse(context: GgufContext, tag: ErrorTag, message: string, details: ErrorDetails): never {
+export function refuseGguf(
+  context: GgufContext,
+  tag: ErrorTag,
+  message: string,
+  details: ErrorDetails,
+): never {
   throw new IsqError(tag, `${context.file}: ${message}`, { file: context.file, ...details });
 }

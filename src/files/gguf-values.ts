@@ -23,7 +23,8 @@ type NumberType = "u8" | "i8" | "u16" | "i16" | "u32" | "i32" | "f32" | "f64";
 
 export type GgufValue =
   | { readonly type: NumberType; readonly value: number }
-  | { readonly type: "u64" | "i64"; readonly value: bigint }
+  | { readonly type: "u64"; readonly value: bigint }
+  | { readonly type: "i64"; readonly value: bigint }
   | { readonly type: "bool"; readonly value: boolean }
   | { readonly type: "string"; readonly value: string }
   | GgufArray;

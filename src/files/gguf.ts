@@ -7,10 +7,10 @@ import {
   type GgufContext,
   type GgufEntry,
   type GgufHeader,
-  placeGgufTensors,
   type RawHeader,
   readGgufHeader,
 } from "./gguf-header.js";
+import { placeGgufTensors } from "./gguf-place.js";
 import { quote } from "./json.js";
 import { type ByteSource, readRange } from "./source.js";
 
