@@ -12,6 +12,8 @@ import { type GgufLayout, type GgufTensorSpec, layoutGguf } from "./gguf-write.j
 import { quote } from "./json.js";
 import type { ByteSource } from "./source.js";
 
+export type { GgufEntry } from "./gguf.js";
+
 /** One file or several, as one. */
 export interface GgufFiles {
   /** For error messages: the file that was asked for. */
