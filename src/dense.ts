@@ -7,6 +7,11 @@ import { elementCount } from "./quants/tensor.js";
 
 export const DENSE_BYTES: Readonly<Record<DenseType, number>> = { F32: 4, F16: 2, BF16: 2 };
 
+/** Whether a type name is that of unquantized tensors. */
+export function isDense(type: string): type is DenseType {
+  return Object.hasOwn(DENSE_BYTES, type);
+}
+
 /** Widens `data` to binary32 (exact). Throws `data/length` unless it has the bytes its shape asks for. */
 export function widen(tensor: DenseTensor): Float32Array {
   const count = elementCount(tensor.shape);

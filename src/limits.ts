@@ -51,6 +51,7 @@ export const LIMITS = {
   configLayers: 10_000,
   configWidth: 1_000_000,
   configHeads: 100_000,
+  configExperts: 10_000,
   configVocabulary: 10_000_000,
   configContext: 100_000_000,
 } as const;

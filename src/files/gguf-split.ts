@@ -26,6 +26,8 @@ export interface GgufFiles {
   read(name: string): Promise<Uint8Array>;
   /** As {@link Gguf.readRange}. */
   readRange(name: string, start: number, end: number): Promise<Uint8Array>;
+  /** Path of the plain file that has the tensor; null where it is in none. */
+  pathOf(name: string): string | null;
   close(): Promise<void>;
 }
 
@@ -127,6 +129,7 @@ function joinShards(name: string, shards: readonly Gguf[], close: () => Promise<
     warnings: shards.flatMap(({ warnings }) => warnings),
     read: async (tensor) => find(tensor).read(tensor),
     readRange: async (tensor, start, end) => find(tensor).readRange(tensor, start, end),
+    pathOf: (tensor) => find(tensor).source.path ?? null,
     close,
   };
 }
