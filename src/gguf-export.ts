@@ -35,10 +35,20 @@ export interface GgufPiece extends GgufTensorSpec {
   make(index: number, tensor?: Tensor): Uint8Array;
 }
 
+/** Where a tensor of the model goes in the file. */
+export interface GgufTarget {
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  /** The bytes for it. Throws `gguf/type` for a tensor of another type than planned. */
+  make(tensor: Tensor): Uint8Array;
+}
+
 export interface GgufExport {
   readonly metadata: GgufMetadata;
   readonly pieces: readonly GgufPiece[];
   readonly layout: GgufLayout;
+  /** By checkpoint name. A tensor may go to several places, experts share one tensor of the file. */
+  readonly targets: ReadonlyMap<string, readonly GgufTarget[]>;
 }
 
 export interface GgufExportOptions {
@@ -78,7 +88,22 @@ export function planGguf(
   if (fileType !== null) metadata.set("general.file_type", { type: "u32", value: fileType });
   metadata.set("general.quantization_version", { type: "u32", value: 2 });
   for (const [key, value] of options.tokenizer ?? NO_TOKENIZER) metadata.set(key, value);
-  return { metadata, pieces, layout: layoutGguf(metadata, pieces) };
+  const layout = layoutGguf(metadata, pieces);
+  return { metadata, pieces, layout, targets: findTargets(pieces, layout) };
+}
+
+function findTargets(pieces: readonly GgufPiece[], layout: GgufLayout): Map<string, GgufTarget[]> {
+  const targets = new Map<string, GgufTarget[]>();
+  for (const [i, { parts, make }] of pieces.entries()) {
+    const place = layout.tensors[i];
+    const byteLength = place.byteLength / Math.max(1, parts.length);
+    for (const [index, name] of parts.entries()) {
+      const byteOffset = place.byteOffset + index * byteLength;
+      const target = { byteOffset, byteLength, make: (tensor: Tensor) => make(index, tensor) };
+      targets.set(name, [...(targets.get(name) ?? []), target]);
+    }
+  }
+  return targets;
 }
 
 const NO_TOKENIZER: GgufMetadata = new Map([["tokenizer.ggml.model", { type: "string", value: "none" }]]);

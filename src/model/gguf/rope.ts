@@ -55,6 +55,8 @@ export function ropeKeys(config: Fields, rotaryWidth: number): RopeKeys {
         tensors: [{ name: ROPE_FACTORS, values: Float32Array.from(plain, (f, i) => f / scaled[i]) }],
       };
     }
+    case "factors":
+      return { keys, tensors: [{ name: ROPE_FACTORS, values: readFactors(scaling, kind, rotaryWidth / 2) }] };
     case "longrope":
     case "su": {
       keys.set("rope.scaling.type", { type: "string", value: "longrope" });
