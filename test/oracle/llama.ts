@@ -83,7 +83,9 @@ export async function openLlama(): Promise<Llama> {
   const detokenize = bind(
     "int llama_detokenize(void *vocabulary, const int *tokens, int count, _Out_ uint8_t *text, int most, bool remove, bool unparse)",
   );
-  const getMetadata = bind("int llama_model_meta_val_str(void *model, const char *key, _Out_ uint8_t *text, size_t most)");
+  const getMetadata = bind(
+    "int llama_model_meta_val_str(void *model, const char *key, _Out_ uint8_t *text, size_t most)",
+  );
 
   const createModel = (model: unknown): LlamaModel => {
     const vocabulary = getVocabulary(model);
@@ -154,16 +156,25 @@ export async function openLlama(): Promise<Llama> {
       params.setInt32(QUANTIZE.threads, 1, true);
       params.setInt32(QUANTIZE.fileType, fileType, true);
       params.setUint8(QUANTIZE.pure, 1);
-      const quantizeFile = bind("uint32_t llama_model_quantize(const char *from, const char *to, uint8_t *params)");
+      const quantizeFile = bind(
+        "uint32_t llama_model_quantize(const char *from, const char *to, uint8_t *params)",
+      );
       const status = quantizeFile(from, to, new Uint8Array(params.buffer));
       if (status !== 0) throw new Error(`llama_model_quantize gave ${status}:\n${lines.join("")}`);
     },
   };
 }
 
-const CONTEXT = { positions: 0, threads: 0x1c, batchThreads: 0x20, flashAttention: 0x34, keyType: 0x68, valueType: 0x6c };
-const CONTEXT_DEFAULTS = { 0: 512, 4: 2048, 8: 512, 0x1c: 4, 0x20: 4, 0x34: -1, 0x68: 1, 0x6c: 1 };
-const MODEL_DEFAULTS = { 0x10: -1, 0x14: 1 };
+const CONTEXT = {
+  positions: 0,
+  threads: 0x1c,
+  batchThreads: 0x20,
+  flashAttention: 0x34,
+  keyType: 0x68,
+  valueType: 0x6c,
+};
+const CONTEXT_DEFAULTS = { 0: 512, 4: 2048, 8: 512, 28: 4, 32: 4, 52: -1, 104: 1, 108: 1 };
+const MODEL_DEFAULTS = { 16: -1, 20: 1 };
 const QUANTIZE = { threads: 0, fileType: 4, pure: 0x13 };
 /** Threads, Q5_1... the default file type, output and embedding type "none", and four switches of which the second is on. */
-const QUANTIZE_DEFAULTS = { 0: 0, 4: 7, 8: 43, 12: 43, 0x10: 0x100 };
+const QUANTIZE_DEFAULTS = { 0: 0, 4: 7, 8: 43, 12: 43, 16: 0x100 };
