@@ -106,9 +106,7 @@ export function createRowMaker(
     if (known) return known;
     const file = locateRow(source, row);
     const stored =
-      file && backend.readFile
-        ? await backend.readFile(file, options.signal)
-        : await readTensor(source, row);
+      file && backend.readFile ? await backend.readFile(file, options.signal) : await readTensor(source, row);
     if (row.algorithm === null && shared.has(row.source.name)) kept.set(row.source.name, stored);
     return stored;
   };
