@@ -12,6 +12,31 @@ export const LIMITS = {
   tensorNameLength: 65_535,
   /** Ranks above this appear in no transformer checkpoint; bounds work per entry (CWE-770). */
   tensorRank: 8,
+  /** Header of one GGUF file, all of which is read: the largest known have 40 MB, of tokens and merges (CWE-770). */
+  ggufHeaderBytes: 256 * 1024 * 1024,
+  /** Metadata keys of one GGUF file: the longest public ones have about 100 (CVE-2024-23605). */
+  ggufKeys: 65_536,
+  /** Bytes of a metadata key, the cap of the specification. */
+  ggufKeyBytes: 65_535,
+  /** Bytes of one string: chat templates and licences stay below 1 MB (CVE-2024-23496). */
+  ggufStringBytes: 16 * 1024 * 1024,
+  /** Items of one array of numbers (CVE-2024-21825). */
+  ggufArrayItems: 16 * 1024 * 1024,
+  /**
+   * Strings and inner arrays in all arrays of one file: each takes some 40 bytes of memory beside its content. The largest
+   * vocabularies have 262144 tokens and twice as many merges.
+   */
+  ggufArrayObjects: 4_000_000,
+  /** Arrays nest by recursion (CWE-674); no known file has more than one level. */
+  ggufArrayDepth: 4,
+  /** Tensors of one GGUF file: a million entries are some 40 MB of header (CVE-2024-21836). */
+  ggufTensors: 1_000_000,
+  /** Bytes of a tensor name: ggml keeps 64 with the final zero. */
+  ggufNameBytes: 63,
+  /** Dimensions of a tensor: ggml has four (CVE-2024-21802). */
+  ggufRank: 4,
+  /** Alignment of the data: real files have 32; a huge one wastes that much per tensor (CWE-770). */
+  ggufAlignment: 1024 * 1024,
   /** Shards of one checkpoint: the largest public ones have fewer than 200. */
   shardCount: 10_000,
   /** JSON side files (config, tokenizer, index) are read whole (CWE-770). The largest known tokenizer is 34 MB. */
@@ -26,6 +51,7 @@ export const LIMITS = {
   configLayers: 10_000,
   configWidth: 1_000_000,
   configHeads: 100_000,
+  configExperts: 10_000,
   configVocabulary: 10_000_000,
   configContext: 100_000_000,
 } as const;

@@ -1,15 +1,16 @@
 /** Opening a model: its config, its program, and a checkpoint that has every tensor the program needs. */
 
-import type { DenseType } from "./backends/backend.js";
 import type { Program, WeightSpec } from "./backends/program.js";
-import { DENSE_BYTES } from "./dense.js";
+import { DENSE_BYTES, isDense } from "./dense.js";
 import { IsqError } from "./errors.js";
-import { type Checkpoint, openCheckpoint } from "./files/checkpoint.js";
+import { type Checkpoint, type CheckpointEntry, openCheckpoint } from "./files/checkpoint.js";
 import { type Directory, readFile } from "./files/directory.js";
+import { type OpenedGguf, openGgufCheckpoint } from "./gguf-checkpoint.js";
 import { LIMITS } from "./limits.js";
 import { compileModel } from "./model/architectures/index.js";
 import { type ModelConfig, parseConfig } from "./model/config.js";
 import type { SourceTensor } from "./plan.js";
+import { type IsqType, TYPE_NAMES, TYPES } from "./quants/table.js";
 
 /** A model that is open but not loaded: no weight has been read. */
 export interface OpenedModel {
@@ -17,27 +18,43 @@ export interface OpenedModel {
   readonly config: ModelConfig;
   readonly program: Program;
   readonly checkpoint: Checkpoint;
+  /** The GGUF file that the model is in, or null. */
+  readonly gguf: OpenedGguf | null;
   /** The checkpoint's tensor for a weight of the program; a tied head gets its embedding's. */
   sourceOf(weight: WeightSpec): SourceTensor;
 }
 
+export interface OpenOptions {
+  /** Name of an architecture; without it the config says. */
+  readonly architecture?: string;
+  /** A GGUF file of the folder, or any shard of one, to take config and weights from. */
+  readonly gguf?: string;
+}
+
 /**
- * Opens a model folder. Reads config.json and the headers of the safetensors files only. Throws `config/*`,
- * `architecture/unknown`, `safetensors/*`, and `tensor/missing` or `tensor/shape` for the first weight that is not as the
- * architecture needs it.
+ * Opens a model folder. Reads config.json and the headers of the safetensors files only, or the header of a GGUF file.
+ * Throws `config/*`, `architecture/unknown`, `safetensors/*`, `gguf/*`, and `tensor/missing` or `tensor/shape` for the first
+ * weight that is not as the architecture needs it.
  */
-export async function openModel(directory: Directory, architecture?: string): Promise<OpenedModel> {
-  const config = parseConfig(await readText(directory, "config.json", "config/missing"));
-  const program = compileModel(config, architecture);
-  const checkpoint = await openCheckpoint(directory);
-  const sourceOf = (weight: WeightSpec) => findSource(checkpoint, weight);
+export async function openModel(
+  directory: Directory,
+  options: string | OpenOptions = {},
+): Promise<OpenedModel> {
+  const { architecture, gguf: file } = typeof options === "string" ? { architecture: options } : options;
+  const gguf = file === undefined ? null : await openGgufCheckpoint(directory, file);
+  let opened = gguf?.checkpoint;
   try {
+    const config = gguf?.config ?? parseConfig(await readText(directory, "config.json", "config/missing"));
+    const program = compileModel(config, architecture);
+    opened ??= await openCheckpoint(directory);
+    const checkpoint = opened;
+    const sourceOf = (weight: WeightSpec) => findSource(checkpoint, weight);
     for (const weight of program.weights) sourceOf(weight);
+    return { directory, config, program, checkpoint, gguf, sourceOf };
   } catch (error) {
-    await checkpoint.close();
+    await opened?.close();
     throw error;
   }
-  return { directory, config, program, checkpoint, sourceOf };
 }
 
 /** Reads a small text file of the folder. Throws the given tag when it is not there. */
@@ -73,15 +90,17 @@ function findSource(checkpoint: Checkpoint, weight: WeightSpec): SourceTensor {
       limit: weight.shape,
     });
   }
-  if (!(found.dtype in DENSE_BYTES)) {
-    const message = `${weight.name} is ${found.dtype} in ${checkpoint.name}; weights may be ${Object.keys(DENSE_BYTES).join(", ")}`;
-    throw new IsqError("safetensors/dtype", message, {
-      file: checkpoint.name,
-      tensor: weight.name,
-      field: "dtype",
-      value: found.dtype,
-      limit: Object.keys(DENSE_BYTES),
-    });
-  }
-  return { name: found.name, type: found.dtype as DenseType, shape: found.shape };
+  return { name: found.name, type: sourceType(checkpoint, found), shape: found.shape };
+}
+
+/** The type of a tensor, where it is one that weights may have: dense, or a block type of GGUF. */
+function sourceType(checkpoint: Checkpoint, { name, dtype }: CheckpointEntry): SourceTensor["type"] {
+  if (isDense(dtype)) return dtype;
+  const gguf = checkpoint.format === "gguf";
+  if (gguf && Object.hasOwn(TYPES, dtype)) return dtype as IsqType;
+  const types = TYPE_NAMES.filter((type) => TYPES[type].ggml !== null);
+  const limit = [...Object.keys(DENSE_BYTES), ...(gguf ? types : [])];
+  const message = `${name} is ${dtype} in ${checkpoint.name}; weights may be ${limit.join(", ")}`;
+  const details = { file: checkpoint.name, tensor: name, field: "dtype", value: dtype, limit };
+  throw new IsqError(gguf ? "gguf/type" : "safetensors/dtype", message, details);
 }

@@ -7,7 +7,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
 import type { DenseType } from "./backends/backend.js";
 import type { Program, WeightRole, WeightSpec } from "./backends/program.js";
-import { DENSE_BYTES } from "./dense.js";
+import { DENSE_BYTES, isDense } from "./dense.js";
 import { IsqError } from "./errors.js";
 import { type Algorithm, type IsqType, TYPES } from "./quants/table.js";
 import { byteLengthOf, elementCount, fits, rowElements } from "./quants/tensor.js";
@@ -32,7 +32,7 @@ export interface PlanRequest {
 export interface SourceTensor {
   /** Tensor name in the checkpoint: the weight's own, or that of the embedding it is tied to. */
   readonly name: string;
-  readonly type: DenseType;
+  readonly type: DenseType | IsqType;
   readonly shape: readonly number[];
 }
 
@@ -50,7 +50,7 @@ export interface PlanRow {
   readonly requested: IsqType | null;
   /** What the tensor will be. */
   readonly type: IsqType | DenseType;
-  /** Encoder, or null when the tensor is kept. */
+  /** Encoder, or null when the tensor is kept, which a quantized one may be as well. */
   readonly algorithm: Algorithm | null;
   readonly importance: "none" | "used" | "dropped";
   readonly byteLength: number;
@@ -148,7 +148,7 @@ function planWeight(
   request: PlanRequest,
   usedRules: Set<TopologyRule>,
 ): PlanRow {
-  const sourceByteLength = elementCount(weight.shape, weight.name) * DENSE_BYTES[source.type];
+  const sourceByteLength = storedByteLength(source.type, weight.shape, weight.name);
   const base = {
     tensor: weight.name,
     weight: index,
@@ -165,7 +165,7 @@ function planWeight(
     algorithm: null,
     importance: "none",
     byteLength: source.name === weight.name ? sourceByteLength : 0,
-    bitsPerWeight: DENSE_BYTES[source.type] * 8,
+    bitsPerWeight: (sourceByteLength * 8) / elementCount(weight.shape),
     reason: source.name === weight.name ? reason : `shares the data of ${source.name}`,
     substituted,
   });
@@ -177,6 +177,7 @@ function planWeight(
   if (substitute.type === null) return keep(requested, substitute.reason, true);
 
   const { type } = substitute;
+  if (type === source.type) return keep(requested, `already ${type}: its bytes are copied`, false);
   const algorithm = chooseAlgorithm(type, request.algorithm);
   const importance = planImportance(request, weight, type, algorithm);
   if (importance.reason !== null) refuseIfStrict(request, weight.name, importance.reason);
@@ -194,6 +195,11 @@ function planWeight(
     reason: reasons.length > 0 ? reasons.join("; ") : null,
     substituted: substitute.reason !== null || importance.reason !== null,
   };
+}
+
+/** Bytes of a tensor of either kind. */
+function storedByteLength(type: DenseType | IsqType, shape: readonly number[], name: string): number {
+  return isDense(type) ? elementCount(shape, name) * DENSE_BYTES[type] : byteLengthOf(type, shape);
 }
 
 /** What the request and its rules ask for one weight, and why when that is nothing. */
@@ -258,7 +264,7 @@ function sumRows(rows: readonly PlanRow[]): PlanTotals {
   const bySource = new Map(rows.map((row) => [row.source.name, row.sourceByteLength]));
   return {
     tensors: rows.length,
-    quantizedTensors: rows.filter((row) => row.algorithm !== null).length,
+    quantizedTensors: rows.filter((row) => !isDense(row.type)).length,
     elements,
     sourceByteLength: [...bySource.values()].reduce((total, bytes) => total + bytes, 0),
     byteLength,

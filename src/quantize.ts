@@ -3,11 +3,12 @@
  * resident. It decides nothing.
  */
 
-import type { Backend, DenseTensor, FileTensor, Tensor } from "./backends/backend.js";
-import { widen } from "./dense.js";
+import type { Backend, FileTensor, Tensor } from "./backends/backend.js";
+import { isDense, widen } from "./dense.js";
 import { checkAborted } from "./errors.js";
 import { type TensorError, tensorError } from "./measure.js";
 import type { Plan, PlanRow } from "./plan.js";
+import { TYPES } from "./quants/table.js";
 
 /** Where the weights come from: a checkpoint, read by ranges. */
 export interface TensorSource {
@@ -98,19 +99,16 @@ export function createRowMaker(
   backend: Backend,
   options: QuantizeModelOptions,
 ): (row: PlanRow) => Promise<{ tensor: Tensor; error?: TensorError }> {
-  const kept = new Map<string, DenseTensor>();
+  const kept = new Map<string, Tensor>();
   const shared = new Set(plan.rows.flatMap((row) => (row.byteLength === 0 ? [row.source.name] : [])));
-  const read = async (row: PlanRow): Promise<DenseTensor> => {
+  const read = async (row: PlanRow): Promise<Tensor> => {
     const known = kept.get(row.source.name);
     if (known) return known;
     const file = locateRow(source, row);
-    const { type, name } = row.source;
-    const dense =
-      file && backend.readFile
-        ? await backend.readFile(file, options.signal)
-        : { type, shape: row.shape, data: await source.read(name) };
-    if (row.algorithm === null && shared.has(name)) kept.set(name, dense);
-    return dense;
+    const stored =
+      file && backend.readFile ? await backend.readFile(file, options.signal) : await readTensor(source, row);
+    if (row.algorithm === null && shared.has(row.source.name)) kept.set(row.source.name, stored);
+    return stored;
   };
   return async (row) => {
     if (row.algorithm === null) return { tensor: await read(row) };
@@ -120,17 +118,27 @@ export function createRowMaker(
     if (file && backend.quantizeFile && !options.measureError) {
       return { tensor: await backend.quantizeFile(type, file, quantizeOptions) };
     }
-    const values = widen(await read(row));
+    const stored = await read(row);
+    const values = "algorithm" in stored ? await backend.dequantize(stored) : widen(stored);
     const tensor = await backend.quantize(type, values, quantizeOptions);
     if (!options.measureError) return { tensor };
     return { tensor, error: tensorError(values, await backend.dequantize(tensor)) };
   };
 }
 
+async function readTensor(source: TensorSource, row: PlanRow): Promise<Tensor> {
+  const { name, type } = row.source;
+  const data = await source.read(name);
+  if (isDense(type)) return { type, shape: row.shape, data };
+  // Which encoder filled a file's blocks is not known, and decoding does not ask.
+  return { type, algorithm: TYPES[type].algorithms[0], shape: row.shape, data };
+}
+
 /** A row's source as workers can read it, where they can. */
-export function locateRow(source: TensorSource, row: PlanRow): FileTensor | null {
-  const place = source.locate?.(row.source.name);
-  return place ? { ...place, type: row.source.type, shape: row.shape } : null;
+export function locateRow(source: TensorSource, { source: from, shape }: PlanRow): FileTensor | null {
+  if (!isDense(from.type)) return null;
+  const place = source.locate?.(from.name);
+  return place ? { ...place, type: from.type, shape } : null;
 }
 
 function quantizeOptionsOf(row: PlanRow, { importance, signal }: QuantizeModelOptions) {

@@ -1,4 +1,4 @@
-/** A checkpoint: the tensors of one safetensors file, or of the shards that an index names. */
+/** A checkpoint: the tensors of one safetensors file, or of the shards that an index names. GGUF files become one, too. */
 
 import { IsqError } from "../errors.js";
 import { LIMITS, type Limits } from "../limits.js";
@@ -12,10 +12,14 @@ import {
 } from "./safetensors.js";
 import type { ByteSource } from "./source.js";
 
+/** A tensor as a checkpoint has it. */
+export type CheckpointEntry = Pick<SafetensorsEntry, "name" | "dtype" | "shape" | "byteLength">;
+
 export interface Checkpoint {
   /** For error messages. */
   readonly name: string;
-  readonly tensors: ReadonlyMap<string, SafetensorsEntry>;
+  readonly format: "safetensors" | "gguf";
+  readonly tensors: ReadonlyMap<string, CheckpointEntry>;
   /** Bytes of one tensor as stored, little-endian. Throws `tensor/missing`, `source/*`. */
   read(name: string): Promise<Uint8Array>;
   /** Bytes `start` to `end` of one tensor, counted from its own start. Throws `tensor/missing`, `source/*`. */
@@ -104,6 +108,7 @@ function createCheckpoint(
   };
   return {
     name,
+    format: "safetensors",
     tensors,
     close,
     read: async (tensor) => find(tensor).read(tensor),

@@ -26,6 +26,9 @@ export interface Cursor {
   /** A 64-bit integer that JavaScript holds exactly. */
   u64(field: string): number;
   i64(field: string): number;
+  /** All 64 bits. */
+  bigU64(field: string): bigint;
+  bigI64(field: string): bigint;
   f32(field: string): number;
   f64(field: string): number;
   /** A view, not a copy. */
@@ -77,6 +80,8 @@ export function openCursor(bytes: Uint8Array, options: CursorOptions): Cursor {
     i32: (field) => view.getInt32(advance(4, field), true),
     u64: (field) => toNumber(view.getBigUint64(advance(8, field), true), field),
     i64: (field) => toNumber(view.getBigInt64(advance(8, field), true), field),
+    bigU64: (field) => view.getBigUint64(advance(8, field), true),
+    bigI64: (field) => view.getBigInt64(advance(8, field), true),
     f32: (field) => view.getFloat32(advance(4, field), true),
     f64: (field) => view.getFloat64(advance(8, field), true),
     bytes(byteLength, field) {

@@ -1,0 +1,181 @@
+/**
+ * A GGUF file as a checkpoint: its tensors under their Hugging Face names, in their order of rows, and the config.json that
+ * its metadata stands for.
+ */
+
+import { isDense, narrow, widen } from "./dense.js";
+import { IsqError } from "./errors.js";
+import type { Checkpoint, CheckpointEntry } from "./files/checkpoint.js";
+import type { Directory } from "./files/directory.js";
+import { ggmlTypeOf } from "./files/ggml-types.js";
+import type { GgufEntry, GgufOptions } from "./files/gguf.js";
+import { type GgufFiles, openGgufFiles } from "./files/gguf-split.js";
+import { quote } from "./files/json.js";
+import { LIMITS } from "./limits.js";
+import { type ModelConfig, parseConfig } from "./model/config.js";
+import { headsOf } from "./model/gguf/architectures.js";
+import { configOfMetadata } from "./model/gguf/config.js";
+import { type Change, checkpointNameOf, type TensorRule } from "./model/gguf/names.js";
+import { gatherRows, interleavedRows, invertRows, transposeMatrix } from "./model/gguf/rows.js";
+
+export interface OpenedGguf {
+  readonly files: GgufFiles;
+  readonly config: ModelConfig;
+  readonly checkpoint: Checkpoint;
+}
+
+/** A tensor of the checkpoint and where its bytes are. */
+interface View extends CheckpointEntry {
+  readonly from: GgufEntry;
+  /** From the start of the file's tensor; experts follow each other. */
+  readonly start: number;
+  readonly change: Change;
+}
+
+/**
+ * Opens a GGUF file of a folder, or any shard of a split one. Reads headers, and the rotary factors where the file has some.
+ * Throws `source/*`, `gguf/*`, `architecture/unknown`, `config/invalid`.
+ */
+export async function openGgufCheckpoint(
+  directory: Directory,
+  file: string,
+  options: GgufOptions = {},
+): Promise<OpenedGguf> {
+  const files = await openGgufFiles(directory, file, options);
+  try {
+    const { architecture, config } = await configOfMetadata(files, (name) => readFactors(files, name));
+    const parsed = parseConfig(JSON.stringify(config), files.name);
+    const views = new Map<string, View>();
+    for (const entry of files.tensors.values()) {
+      for (const view of viewsOf(architecture.tensors, entry)) views.set(view.name, view);
+    }
+    return { files, config: parsed, checkpoint: createCheckpoint(files, views, parsed) };
+  } catch (error) {
+    await files.close();
+    throw error;
+  }
+}
+
+/** What a file's tensor is in the checkpoint: nothing where no rule knows it, one tensor per expert for merged experts. */
+function viewsOf(rules: readonly TensorRule[], entry: GgufEntry): View[] {
+  const match = checkpointNameOf(rules, entry.name);
+  if (match === null) return [];
+  const { change } = match.rule;
+  const dtype = ggmlTypeOf(entry.typeId)?.isq ?? entry.dtype;
+  const base = { dtype, from: entry, change };
+  if (!match.name.includes("{e}")) {
+    const shape = change === "transpose" ? [...entry.shape].reverse() : entry.shape;
+    return [{ ...base, name: match.name, shape, byteLength: entry.byteLength, start: 0 }];
+  }
+  const [experts, ...shape] = entry.shape;
+  if (shape.length !== 2 || experts > LIMITS.configExperts) {
+    const message = `${entry.name} is [${entry.shape.join(", ")}], not experts of matrices`;
+    const details = { tensor: entry.name, field: "shape", value: entry.shape, limit: LIMITS.configExperts };
+    throw new IsqError("gguf/shape", message, details);
+  }
+  const byteLength = experts === 0 ? 0 : entry.byteLength / experts;
+  return Array.from({ length: experts }, (_, expert) => ({
+    ...base,
+    name: match.name.replace("{e}", String(expert)),
+    shape,
+    byteLength,
+    start: expert * byteLength,
+  }));
+}
+
+function createCheckpoint(
+  files: GgufFiles,
+  views: ReadonlyMap<string, View>,
+  config: ModelConfig,
+): Checkpoint {
+  const { name: file } = files;
+  const find = (tensor: string): View => {
+    const view = views.get(tensor);
+    if (view) return view;
+    const message = `${file} has no tensor ${quote(tensor)}`;
+    throw new IsqError("tensor/missing", message, { file, tensor });
+  };
+  const read = async (tensor: string): Promise<Uint8Array> => {
+    const view = find(tensor);
+    const { from, start, byteLength } = view;
+    return restore(view, await files.readRange(from.name, start, start + byteLength), config);
+  };
+  return {
+    name: file,
+    format: "gguf",
+    tensors: views,
+    read,
+    async readRange(tensor, start, end) {
+      const view = find(tensor);
+      if (!(start >= 0 && start <= end && end <= view.byteLength)) {
+        const message = `${file}: bytes ${start} to ${end} lie outside of ${quote(tensor)}`;
+        const details = { file, tensor, field: "range", value: [start, end], limit: view.byteLength };
+        throw new IsqError("source/range", message, details);
+      }
+      if (view.change !== "none") return (await read(tensor)).subarray(start, end);
+      return files.readRange(view.from.name, view.start + start, view.start + end);
+    },
+    locate(tensor) {
+      const { from, start, change } = find(tensor);
+      const path = change === "none" ? files.pathOf(from.name) : null;
+      return path === null ? null : { path, byteOffset: from.byteOffset + start };
+    },
+    close: () => files.close(),
+  };
+}
+
+/** The file's bytes as the checkpoint has them. */
+function restore(view: View, data: Uint8Array, config: ModelConfig): Uint8Array {
+  const { change, shape } = view;
+  switch (change) {
+    case "rope-queries":
+    case "rope-keys": {
+      const { heads, kvHeads } = headsOf(config.fields);
+      const count = change === "rope-queries" ? heads : kvHeads;
+      checkHeads(view, count);
+      return gatherRows(data, invertRows(interleavedRows(shape[0], count)));
+    }
+    case "plus-one": {
+      const type = denseType(view);
+      return narrow(
+        widen({ type, shape, data }).map((value) => value - 1),
+        type,
+      );
+    }
+    case "transpose": {
+      if (shape.length < 2) return data;
+      denseType(view);
+      return transposeMatrix(data, shape[1], shape[0], data.byteLength / (shape[0] * shape[1]));
+    }
+    default:
+      return data;
+  }
+}
+
+function checkHeads({ from, shape }: View, heads: number): void {
+  if (shape[0] % (2 * heads) === 0) return;
+  const message = `${from.name} has ${shape[0]} rows, which are not ${heads} heads of pairs`;
+  throw new IsqError("gguf/shape", message, {
+    tensor: from.name,
+    field: "shape",
+    value: shape,
+    limit: heads,
+  });
+}
+
+function denseType({ name, dtype, from }: View) {
+  if (isDense(dtype)) return dtype;
+  const message = `${from.name} is ${dtype}; ${name} can be made of dense tensors only`;
+  throw new IsqError("gguf/type", message, { tensor: from.name, field: "type", value: dtype });
+}
+
+async function readFactors(files: GgufFiles, name: string): Promise<Float32Array | null> {
+  const entry = files.tensors.get(name);
+  if (!entry) return null;
+  if (!isDense(entry.dtype) || entry.shape.length !== 1 || entry.shape[0] > LIMITS.configWidth) {
+    const value = `${entry.dtype} [${entry.shape.join(", ")}]`;
+    const message = `${files.name}: ${name} is ${value}, and must be a dense vector`;
+    throw new IsqError("gguf/type", message, { file: files.name, tensor: name, value });
+  }
+  return widen({ type: entry.dtype, shape: entry.shape, data: await files.read(name) });
+}

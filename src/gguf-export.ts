@@ -1,0 +1,267 @@
+/**
+ * What a GGUF file of a model consists of: its metadata, its tensors in order, and how each is made of tensors of the
+ * checkpoint (or of what quantization made of them). Pure; files/gguf-write.ts lays it out and writes it.
+ */
+
+import type { DenseTensor, DenseType, Tensor } from "./backends/backend.js";
+import { DENSE_BYTES, narrow, widen } from "./dense.js";
+import { IsqError } from "./errors.js";
+import { type GgmlType, ggmlTypeNamed } from "./files/ggml-types.js";
+import type { GgufMetadata, GgufValue } from "./files/gguf-values.js";
+import { type GgufLayout, type GgufTensorSpec, layoutGguf } from "./files/gguf-write.js";
+import { quote } from "./files/json.js";
+import type { ModelConfig } from "./model/config.js";
+import { type Fields, readInteger } from "./model/fields.js";
+import { ggufArchitectureOf, headsOf } from "./model/gguf/architectures.js";
+import { metadataOfConfig } from "./model/gguf/config.js";
+import { type Change, ggufNamesOf, type NameMatch } from "./model/gguf/names.js";
+import { gatherRows, interleavedRows, transposeMatrix } from "./model/gguf/rows.js";
+import type { IsqType } from "./quants/table.js";
+import { elementCount } from "./quants/tensor.js";
+
+/** A tensor that the model has: as in the checkpoint, or quantized. */
+export interface ModelTensor {
+  /** Checkpoint name. */
+  readonly name: string;
+  readonly type: DenseType | IsqType;
+  readonly shape: readonly number[];
+}
+
+/** One tensor of the file. */
+export interface GgufPiece extends GgufTensorSpec {
+  /** Checkpoint names of the tensors whose data follow each other in it; none for data of the file's own. */
+  readonly parts: readonly string[];
+  /** The bytes of part `index`; without parts, of the whole. Throws `gguf/type` for a tensor of another type than planned. */
+  make(index: number, tensor?: Tensor): Uint8Array;
+}
+
+/** Where a tensor of the model goes in the file. */
+export interface GgufTarget {
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  /** The bytes for it. Throws `gguf/type` for a tensor of another type than planned. */
+  make(tensor: Tensor): Uint8Array;
+}
+
+export interface GgufExport {
+  readonly metadata: GgufMetadata;
+  readonly pieces: readonly GgufPiece[];
+  readonly layout: GgufLayout;
+  /** By checkpoint name. A tensor may go to several places, experts share one tensor of the file. */
+  readonly targets: ReadonlyMap<string, readonly GgufTarget[]>;
+}
+
+export interface GgufExportOptions {
+  /** `general.name`. */
+  readonly name?: string;
+  /** Type of dense matrices; as they are when absent. Vectors, norms, routers and positions are always F32. */
+  readonly dense?: DenseType;
+  /** Keys of the tokenizer; see model/gguf/tokenizer.ts. Without them the file has none. */
+  readonly tokenizer?: GgufMetadata;
+}
+
+/**
+ * Plans a file. Tensors keep their order; experts are merged where the first one stands. Throws `architecture/unknown`,
+ * `config/*`, `tensor/missing` for incomplete experts, and `gguf/*` for tensors that have no place in a file.
+ */
+export function planGguf(
+  config: ModelConfig,
+  tensors: readonly ModelTensor[],
+  options: GgufExportOptions = {},
+): GgufExport {
+  const { tensors: rules, name: architecture } = ggufArchitectureOf(config);
+  const groups = new Map<string, Group>();
+  for (const tensor of tensors) {
+    const matches = ggufNamesOf(rules, tensor.name);
+    if (matches.length === 0) throw tensorError("gguf/name", tensor, `has no name in ${architecture} files`);
+    for (const match of matches) addToGroup(groups, match, tensor);
+  }
+  const { metadata: hyper, factors } = metadataOfConfig(config, vocabularyOf(config, groups));
+  const pieces = [...groups.values()].map((group) => planPiece(group, config.fields, options.dense));
+  for (const { name, values } of factors) {
+    const make = () => narrow(values, "F32");
+    pieces.push({ name, type: "F32", shape: [values.length], parts: [], make });
+  }
+  const metadata = new Map<string, GgufValue>(hyper);
+  if (options.name !== undefined) metadata.set("general.name", { type: "string", value: options.name });
+  const fileType = fileTypeOf(pieces);
+  if (fileType !== null) metadata.set("general.file_type", { type: "u32", value: fileType });
+  metadata.set("general.quantization_version", { type: "u32", value: 2 });
+  for (const [key, value] of options.tokenizer ?? NO_TOKENIZER) metadata.set(key, value);
+  const layout = layoutGguf(metadata, pieces);
+  return { metadata, pieces, layout, targets: findTargets(pieces, layout) };
+}
+
+function findTargets(pieces: readonly GgufPiece[], layout: GgufLayout): Map<string, GgufTarget[]> {
+  const targets = new Map<string, GgufTarget[]>();
+  for (const [i, { parts, make }] of pieces.entries()) {
+    const place = layout.tensors[i];
+    const byteLength = place.byteLength / Math.max(1, parts.length);
+    for (const [index, name] of parts.entries()) {
+      const byteOffset = place.byteOffset + index * byteLength;
+      const target = { byteOffset, byteLength, make: (tensor: Tensor) => make(index, tensor) };
+      targets.set(name, [...(targets.get(name) ?? []), target]);
+    }
+  }
+  return targets;
+}
+
+const NO_TOKENIZER: GgufMetadata = new Map([["tokenizer.ggml.model", { type: "string", value: "none" }]]);
+
+/** Data of one tensor of the file, part by part. `read` gives a tensor by its checkpoint name. */
+export async function* ggufData(
+  piece: GgufPiece,
+  read: (name: string) => Promise<Tensor> | Tensor,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (piece.parts.length === 0) yield piece.make(0);
+  for (const [index, name] of piece.parts.entries()) yield piece.make(index, await read(name));
+}
+
+/** The parts of one tensor of the file: one, or one per expert. */
+interface Group {
+  readonly match: NameMatch;
+  readonly parts: ModelTensor[];
+}
+
+function addToGroup(groups: Map<string, Group>, match: NameMatch, tensor: ModelTensor): void {
+  const known = groups.get(match.name) ?? { match, parts: [] };
+  groups.set(match.name, known);
+  const index = match.expert ?? 0;
+  if (known.parts[index])
+    throw tensorError("gguf/duplicate", tensor, `has the place of ${known.parts[index].name}`);
+  known.parts[index] = tensor;
+}
+
+function vocabularyOf(config: ModelConfig, groups: ReadonlyMap<string, Group>): number {
+  const embedding = groups.get("token_embd.weight")?.parts[0];
+  return embedding?.shape[0] ?? readInteger(config.fields, "vocab_size", { minimum: 1, maximum: 2 ** 31 });
+}
+
+function planPiece({ match, parts }: Group, fields: Fields, dense: DenseType | undefined): GgufPiece {
+  const { name } = match;
+  const [first] = parts.filter((part) => part !== undefined);
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index];
+    if (!part) {
+      const message = `${name} lacks expert ${index}`;
+      throw new IsqError("tensor/missing", message, { tensor: name, field: "expert", value: index });
+    }
+    if (part.type !== first.type || part.shape.join() !== first.shape.join()) {
+      throw tensorError("gguf/type", part, `cannot be merged with ${first.name}, which is ${first.type}`);
+    }
+  }
+  const { change } = match.rule;
+  const shape = changedShape(change, first.shape, fields);
+  const type = typeInFile(name, shape, first, dense);
+  if (change !== "none" && !isMovable(change) && type.isq !== null) {
+    throw tensorError("gguf/type", first, `is transposed in GGUF files and cannot be ${first.type}`);
+  }
+  return {
+    name,
+    type: type.name,
+    shape: match.expert === null ? shape : [parts.length, ...shape],
+    parts: parts.map((part) => part.name),
+    make(index, tensor) {
+      const part = parts[index];
+      if (tensor?.type !== part.type || tensor.shape.join() !== part.shape.join()) {
+        throw tensorError("gguf/type", part, `came as ${tensor?.type}, not as planned`);
+      }
+      return changeData(change, "scales" in tensor ? tensor : retype(tensor, type), fields);
+    },
+  };
+}
+
+/** Whether a change moves whole rows, which quantized tensors allow. */
+function isMovable(change: Change): boolean {
+  return change === "rope-queries" || change === "rope-keys" || change === "latent-values";
+}
+
+/** ggml computes with vectors, norms, routers and positions in F32 only; everything else stays as it is. */
+function typeInFile(
+  name: string,
+  shape: readonly number[],
+  { type, ...tensor }: ModelTensor,
+  dense: DenseType | undefined,
+): GgmlType {
+  const always = shape.length <= 1 || ALWAYS_F32.test(name);
+  const wanted = always ? "F32" : type in DENSE_BYTES ? (dense ?? type) : type;
+  const found = ggmlTypeNamed(wanted);
+  if (found && (!always || type in DENSE_BYTES)) return found;
+  throw tensorError("gguf/type", { type, ...tensor }, `is ${type}, which GGUF cannot hold as ${name}`);
+}
+
+const ALWAYS_F32 = /_norm\.weight$|ffn_gate_inp(_shexp)?\.weight$|^position_embd|\.bias$/;
+
+/** A dense tensor in the file's type; a quantized one as it is. */
+function retype(tensor: Tensor, type: GgmlType): Tensor {
+  if (type.isq !== null || tensor.type === type.name) return tensor;
+  const { shape } = tensor;
+  return {
+    type: type.name as DenseType,
+    shape,
+    data: narrow(widen(tensor as DenseTensor), type.name as DenseType),
+  };
+}
+
+function changedShape(change: Change, shape: readonly number[], fields: Fields): readonly number[] {
+  if (change === "transpose") return [...shape].reverse();
+  void fields;
+  return shape;
+}
+
+function changeData(change: Change, tensor: Tensor, fields: Fields): Uint8Array {
+  const { data, shape } = tensor;
+  switch (change) {
+    case "rope-queries":
+    case "rope-keys": {
+      const { heads, kvHeads } = headsOf(fields);
+      return gatherRows(data, interleavedRows(shape[0], change === "rope-queries" ? heads : kvHeads));
+    }
+    case "transpose":
+      return shape.length < 2
+        ? data
+        : transposeMatrix(data, shape[0], shape[1], data.byteLength / elementCount(shape));
+    case "plus-one":
+      return narrow(
+        widen(tensor as DenseTensor).map((value) => value + 1),
+        "F32",
+      );
+    default:
+      return data;
+  }
+}
+
+function tensorError(
+  tag: "gguf/name" | "gguf/type" | "gguf/duplicate",
+  tensor: ModelTensor,
+  problem: string,
+) {
+  const details = { tensor: tensor.name, field: "type", value: tensor.type };
+  return new IsqError(tag, `${quote(tensor.name)} ${problem}`, details);
+}
+
+/** `general.file_type`: llama.cpp's number for the type of most matrices, where it has one. */
+function fileTypeOf(pieces: readonly GgufPiece[]): number | null {
+  const counts = new Map<string, number>();
+  for (const { type, shape } of pieces) {
+    if (shape.length > 1) counts.set(type, (counts.get(type) ?? 0) + 1);
+  }
+  const [most] = [...counts].sort(([, a], [, b]) => b - a);
+  return most ? (FILE_TYPES[most[0]] ?? null) : null;
+}
+
+const FILE_TYPES: Readonly<Record<string, number>> = {
+  F32: 0,
+  F16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q8_0: 7,
+  Q5_0: 8,
+  Q5_1: 9,
+  Q2_K: 10,
+  Q3_K: 11,
+  Q4_K: 14,
+  Q5_K: 16,
+  Q6_K: 18,
+  BF16: 32,
+};

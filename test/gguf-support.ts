@@ -1,0 +1,39 @@
+/** Models written as GGUF in memory. */
+
+import type { DenseType } from "../src/backends/backend.js";
+import { reference } from "../src/backends/reference.js";
+import { type Directory, fromFiles } from "../src/files/directory.js";
+import type { GgufMetadata } from "../src/files/gguf-values.js";
+import { toBytes } from "../src/files/gguf-write.js";
+import type { OpenedModel } from "../src/load.js";
+import { type PlanRequest, plan } from "../src/plan.js";
+import type { IsqType } from "../src/quants/table.js";
+import { planGgufSave, saveGguf } from "../src/save-gguf.js";
+
+export interface GgufRequest extends Partial<PlanRequest> {
+  readonly dense?: DenseType;
+  readonly tokenizer?: GgufMetadata;
+}
+
+/** The bytes of an open model's GGUF file, quantized as requested. */
+export async function toGguf(
+  opened: OpenedModel,
+  { dense, tokenizer, ...request }: GgufRequest = {},
+): Promise<Uint8Array> {
+  const decided = plan(opened.program, opened.sourceOf, { type: null, ...request });
+  const options = { ...(dense && { dense }), ...(tokenizer && { tokenizer }) };
+  const planned = planGgufSave(opened, decided, options);
+  const sink = toBytes(planned.layout.byteLength);
+  await saveGguf(planned, decided, opened.checkpoint, reference(), sink);
+  return sink.bytes;
+}
+
+/** A folder in memory with one file, `model.gguf`. */
+export function ggufDirectory(bytes: Uint8Array): Directory {
+  return fromFiles([["model.gguf", new Blob([bytes as BlobPart])]], "gguf");
+}
+
+/** Rules that give the embeddings a type as well. */
+export function withEmbeddings(type: IsqType): Pick<PlanRequest, "topology"> {
+  return { topology: [{ pattern: /embed/, isq: type }] };
+}

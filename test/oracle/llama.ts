@@ -1,0 +1,180 @@
+/**
+ * libllama of the published llama.cpp build: models loaded from GGUF files, their logits, and its quantizer. The parameter
+ * structs are taken from its own `…_default_params` and a few fields set by offset, which is checked against known defaults.
+ */
+
+import { join } from "node:path";
+
+type Native = (...args: unknown[]) => unknown;
+
+export interface LlamaModel {
+  readonly vocabulary: number;
+  /** Logits after every token, [tokens × vocabulary], computed with an F32 cache and without flash attention. */
+  logits(tokens: readonly number[]): Float32Array;
+  /** Token ids of a text. */
+  tokenize(text: string, options?: { readonly special?: boolean }): number[];
+  /** The text of tokens. */
+  detokenize(tokens: readonly number[]): string;
+  /** A metadata value as text, or null. */
+  metadata(key: string): string | null;
+  free(): void;
+}
+
+export interface Llama {
+  /** Throws when the library refuses the file; the message has its log. */
+  load(path: string): LlamaModel;
+  /** `llama_model_quantize` with `pure` set: every matrix to one type, by llama.cpp's file type number. */
+  quantize(from: string, to: string, fileType: number): void;
+}
+
+/** Bytes given to structs that are passed by value: at least their size, more does no harm. */
+const ROOM = 512;
+
+export async function openLlama(): Promise<Llama> {
+  const { default: koffi } = await import("koffi");
+  const binaries: string = "@node-llama-cpp/linux-x64";
+  const { getBinsDir } = (await import(binaries)) as { getBinsDir(): { binsDir: string } };
+  const folder = join(getBinsDir().binsDir, "linux-x64");
+  const ggml = koffi.load(join(folder, "libggml.v0.5.0.so"));
+  const llama = koffi.load(join(folder, "libllama.v0.5.0.so"));
+  koffi.struct("Params", { bytes: koffi.array("uint8", ROOM) });
+  koffi.struct("Batch", {
+    n_tokens: "int",
+    token: "int *",
+    embd: "float *",
+    pos: "int *",
+    n_seq_id: "int *",
+    seq_id: "void *",
+    logits: "int8_t *",
+  });
+  const bind = (signature: string): Native => llama.func(signature) as Native;
+
+  const lines: string[] = [];
+  const logger = koffi.proto("void LlamaLog(int level, const char *text, void *user)");
+  const keep = koffi.register((_: number, text: string) => void lines.push(text), koffi.pointer(logger));
+  bind("void llama_log_set(LlamaLog *callback, void *user)")(keep, null);
+  (ggml.func("void *ggml_backend_load(const char *path)") as Native)(join(folder, "libggml-cpu-x64.so"));
+  bind("void llama_backend_init()")();
+
+  /** What a `…_default_params` function returns, through the hidden pointer of the calling convention. */
+  const defaults = (name: string, known: Readonly<Record<number, number>>): DataView => {
+    const bytes = new Uint8Array(ROOM);
+    bind(`void *${name}(_Out_ uint8_t *out)`)(bytes);
+    const view = new DataView(bytes.buffer);
+    for (const [offset, value] of Object.entries(known)) {
+      const found = view.getInt32(Number(offset), true);
+      if (found !== value) throw new Error(`${name} has ${found} at ${offset}, not ${value}: another layout`);
+    }
+    return view;
+  };
+  const asStruct = (view: DataView) => ({ bytes: new Uint8Array(view.buffer) });
+
+  const loadModel = bind("void *llama_model_load_from_file(const char *path, Params params)");
+  const freeModel = bind("void llama_model_free(void *model)");
+  const getVocabulary = bind("void *llama_model_get_vocab(void *model)");
+  const countTokens = bind("int llama_vocab_n_tokens(void *vocabulary)");
+  const openContext = bind("void *llama_init_from_model(void *model, Params params)");
+  const freeContext = bind("void llama_free(void *context)");
+  const decode = bind("int llama_decode(void *context, Batch batch)");
+  const getLogits = bind("void *llama_get_logits_ith(void *context, int index)");
+  const tokenize = bind(
+    "int llama_tokenize(void *vocabulary, const char *text, int bytes, _Out_ int *tokens, int most, bool add, bool special)",
+  );
+  const detokenize = bind(
+    "int llama_detokenize(void *vocabulary, const int *tokens, int count, _Out_ uint8_t *text, int most, bool remove, bool unparse)",
+  );
+  const getMetadata = bind(
+    "int llama_model_meta_val_str(void *model, const char *key, _Out_ uint8_t *text, size_t most)",
+  );
+
+  const createModel = (model: unknown): LlamaModel => {
+    const vocabulary = getVocabulary(model);
+    const width = countTokens(vocabulary) as number;
+    return {
+      vocabulary: width,
+      logits(tokens) {
+        const params = defaults("llama_context_default_params", CONTEXT_DEFAULTS);
+        params.setInt32(CONTEXT.positions, Math.max(256, tokens.length), true);
+        params.setInt32(CONTEXT.threads, 1, true);
+        params.setInt32(CONTEXT.batchThreads, 1, true);
+        params.setInt32(CONTEXT.flashAttention, 0, true);
+        params.setInt32(CONTEXT.keyType, 0, true);
+        params.setInt32(CONTEXT.valueType, 0, true);
+        const context = openContext(model, asStruct(params));
+        if (!context) throw new Error(`no context: ${lines.slice(-20).join("")}`);
+        try {
+          const status = decode(context, {
+            n_tokens: tokens.length,
+            token: Int32Array.from(tokens),
+            embd: null,
+            pos: Int32Array.from(tokens, (_, i) => i),
+            n_seq_id: null,
+            seq_id: null,
+            logits: new Int8Array(tokens.length).fill(1),
+          });
+          if (status !== 0) throw new Error(`llama_decode gave ${status}: ${lines.slice(-20).join("")}`);
+          const all = new Float32Array(tokens.length * width);
+          for (let i = 0; i < tokens.length; i++) {
+            all.set(koffi.decode(getLogits(context, i), "float", width) as Float32Array, i * width);
+          }
+          return all;
+        } finally {
+          freeContext(context);
+        }
+      },
+      tokenize(text, { special = false } = {}) {
+        const bytes = Buffer.byteLength(text);
+        const tokens = new Int32Array(bytes + 16);
+        const count = tokenize(vocabulary, text, bytes, tokens, tokens.length, false, special) as number;
+        return [...tokens.subarray(0, count)];
+      },
+      detokenize(tokens) {
+        const text = new Uint8Array(64 * tokens.length + 64);
+        const ids = Int32Array.from(tokens);
+        const count = detokenize(vocabulary, ids, ids.length, text, text.length, false, false) as number;
+        return new TextDecoder().decode(text.subarray(0, count));
+      },
+      metadata(key) {
+        const text = new Uint8Array(4096);
+        const count = getMetadata(model, key, text, text.length) as number;
+        return count < 0 ? null : new TextDecoder().decode(text.subarray(0, count));
+      },
+      free: () => void freeModel(model),
+    };
+  };
+
+  return {
+    load(path) {
+      lines.length = 0;
+      const model = loadModel(path, asStruct(defaults("llama_model_default_params", MODEL_DEFAULTS)));
+      if (!model) throw new Error(`llama.cpp refused ${path}:\n${lines.join("")}`);
+      return createModel(model);
+    },
+    quantize(from, to, fileType) {
+      lines.length = 0;
+      const params = defaults("llama_model_quantize_default_params", QUANTIZE_DEFAULTS);
+      params.setInt32(QUANTIZE.threads, 1, true);
+      params.setInt32(QUANTIZE.fileType, fileType, true);
+      params.setUint8(QUANTIZE.pure, 1);
+      const quantizeFile = bind(
+        "uint32_t llama_model_quantize(const char *from, const char *to, uint8_t *params)",
+      );
+      const status = quantizeFile(from, to, new Uint8Array(params.buffer));
+      if (status !== 0) throw new Error(`llama_model_quantize gave ${status}:\n${lines.join("")}`);
+    },
+  };
+}
+
+const CONTEXT = {
+  positions: 0,
+  threads: 0x1c,
+  batchThreads: 0x20,
+  flashAttention: 0x34,
+  keyType: 0x68,
+  valueType: 0x6c,
+};
+const CONTEXT_DEFAULTS = { 0: 512, 4: 2048, 8: 512, 28: 4, 32: 4, 52: -1, 104: 1, 108: 1 };
+const MODEL_DEFAULTS = { 16: -1, 20: 1 };
+const QUANTIZE = { threads: 0, fileType: 4, pure: 0x13 };
+/** Threads, Q5_1... the default file type, output and embedding type "none", and four switches of which the second is on. */
+const QUANTIZE_DEFAULTS = { 0: 0, 4: 7, 8: 43, 12: 43, 16: 0x100 };
