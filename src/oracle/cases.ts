@@ -1,9 +1,10 @@
 /** The cases of a stream of vectors: case i depends on the spec's type, seed and i alone. */
 
-import { type IsqType, quantize, TYPES } from "../quants/index.js";
+import { f32 } from "../numerics.js";
+import { dequantize, type IsqType, quantize, TYPES } from "../quants/index.js";
 import { bytesOf, join } from "./packed.js";
 import { type Random, randomFrom } from "./random.js";
-import { fillRow, IMPORTANCE_KIND_NAMES, makeImportance, ROW_KINDS, type RowKind } from "./rows.js";
+import { fillRow, IMPORTANCE_KIND_NAMES, makeImportance, nudge, ROW_KINDS, type RowKind } from "./rows.js";
 import { packedByteLength, type VectorSpec } from "./spec.js";
 import { isUndefined } from "./undefined.js";
 
@@ -17,22 +18,25 @@ export interface VectorCase {
   readonly importance?: Float32Array;
 }
 
-/** Kinds that sit on boundaries come this much more often than the others. */
-const BOUNDARY_WEIGHT = 4;
-const BOUNDARIES: readonly RowKind[] = [
-  "ties",
-  "nearTies",
-  "equalMaxima",
-  "constantRuns",
-  "subnormalHalf",
-  "halfOverflow",
-  "grid",
-];
+/** Kinds that sit on boundaries come so much more often than the others; of `scaleTies` few rows hit. */
+const WEIGHTS: Partial<Record<RowKind, number>> = {
+  ties: 4,
+  nearTies: 4,
+  scaleTies: 12,
+  equalMaxima: 4,
+  constantRuns: 3,
+  subnormalHalf: 4,
+  halfOverflow: 4,
+  grid: 3,
+};
 const WEIGHTED: readonly RowKind[] = ROW_KINDS.flatMap((kind) =>
-  Array<RowKind>(BOUNDARIES.includes(kind) ? BOUNDARY_WEIGHT : 1).fill(kind),
+  Array<RowKind>(WEIGHTS[kind] ?? 1).fill(kind),
 );
 /** Share of cases whose blocks are of different kinds. */
 const MIXED_SHARE = 0.2;
+
+/** Share of encoder cases whose values are moved to where one code ends and the next begins. */
+const PUSHED_SHARE = 0.3;
 
 /** A stream of its own for every case, so that any case can be made again alone. */
 function randomOf(spec: VectorSpec, index: number): Random {
@@ -49,8 +53,11 @@ export function makeCase(spec: VectorSpec, index: number): VectorCase {
 }
 
 function encodeCase(spec: VectorSpec, index: number, random: Random): VectorCase {
-  const { kind, values } = hardRow(random, spec.type, spec.columns);
+  const { kind: rowKind, values } = hardRow(random, spec.type, spec.columns);
+  const pushed = TYPES[spec.type].family === "block" && random.unit() < PUSHED_SHARE;
+  if (pushed) pushToBoundaries(random, spec, values);
   if (spec.algorithm === "ggml" && !spec.importance) clearUndefined(spec.type, values);
+  const kind = pushed ? `${rowKind}, pushed` : rowKind;
   if (!spec.importance) return { index, kind, values, parts: { values: bytesOf(values) } };
   const recipe = { kind: random.pick(IMPORTANCE_KIND_NAMES), seed: random.word() };
   const importance = makeImportance(recipe, spec.columns);
@@ -61,6 +68,35 @@ function encodeCase(spec: VectorSpec, index: number, random: Random): VectorCase
     importance,
     parts: { values: bytesOf(values), importance: bytesOf(importance) },
   };
+}
+
+/**
+ * Moves two values of every run of 16 to the middle between two levels that the encoder chose, or a neighbour of it. If
+ * the same levels are chosen again, whether a quotient is rounded once or twice decides on the codes.
+ */
+function pushToBoundaries(random: Random, spec: VectorSpec, values: Float32Array): void {
+  const shape = [spec.columns];
+  const levels = dequantize(quantize(spec.type, values, { shape, algorithm: spec.algorithm }));
+  for (let from = 0; from < values.length; from += 16) {
+    const step = smallestStep(levels.subarray(from, from + 16));
+    for (let n = 0; n < 2; n++) {
+      const i = from + random.integer(0, 15);
+      const middle = f32(levels[i] + (values[i] < levels[i] ? -step / 2 : step / 2));
+      const far = Math.abs(values[i] - middle) > step; // a value that was clamped
+      if (Number.isFinite(middle) && !far) values[i] = nudge(middle, random.integer(-1, 1));
+    }
+  }
+}
+
+/** The smallest distance between two different values; 0 when there is none. */
+function smallestStep(levels: Float32Array): number {
+  const sorted = [...levels].sort((a, b) => a - b);
+  let step = Number.POSITIVE_INFINITY;
+  for (let i = 1; i < sorted.length; i++) {
+    const gap = sorted[i] - sorted[i - 1];
+    if (gap > 0 && gap < step) step = gap;
+  }
+  return Number.isFinite(step) ? step : 0;
 }
 
 /** A row of blocks of one kind, or of several. */

@@ -20,7 +20,7 @@ const LARGEST = 3.4028234663852886e38;
 const saturate = (v: number): number => f32(Math.max(-LARGEST, Math.min(LARGEST, v)));
 
 /** The neighbour `steps` binary32 numbers further from zero (or nearer, if negative). */
-function nudge(v: number, steps: number): number {
+export function nudge(v: number, steps: number): number {
   const bits = bitsOf(v);
   const magnitude = Math.max(0, Math.min(0x7f7fffff, (bits & 0x7fffffff) + steps));
   return fromBits(((bits & 0x80000000) | magnitude) >>> 0);
@@ -42,6 +42,35 @@ function scaleNear(random: Random, target: number, out: Float32Array): void {
   const at = random.integer(0, out.length - 1);
   out[at] = nudge(random.pick([1, -1]) * target * N, random.integer(-3, 3));
 }
+
+/**
+ * Values on an exact grid whose step, divided by some code range, is the midpoint of two binary16 numbers or a neighbour
+ * of it: one ulp in the scale decides which way the stored scale is rounded. The first 16 values set the scale, with
+ * powers of two that a least-squares fit hardly rounds; the others stay below.
+ */
+function scaleTies(random: Random, scale: number, out: Float32Array): void {
+  const [levels, range] = random.pick(GRIDS);
+  const midpoint = (1 + (random.integer(0, 1023) + 0.5) / 1024) * scale;
+  const step = nudge(f32(midpoint * range), random.integer(-2, 2));
+  const powers = [0, 0, 0, 1, -1, levels / 2, -levels / 2];
+  for (let i = 0; i < out.length; i++) {
+    const small = random.integer(-levels / 2, levels / 2);
+    out[i] = saturate((i < 16 ? random.pick(powers) : small) * step);
+  }
+  out[random.integer(0, 15)] = saturate(-levels * step);
+}
+
+/** Levels on each side of zero, and what the step is divided by on its way to the stored scale. */
+const GRIDS = [
+  [32, 128],
+  [32, 128],
+  [4, 32],
+  [4, 32],
+  [128, 1],
+  [2, 15],
+  [8, 63],
+  [16, 63],
+] as const;
 
 const each =
   (value: (random: Random, scale: number, i: number) => number) =>
@@ -72,6 +101,7 @@ const KINDS = {
     ties(random, scale, out);
     for (let i = 0; i < out.length; i++) out[i] = nudge(out[i], random.integer(-1, 1));
   },
+  scaleTies,
   equalMaxima(random: Random, scale: number, out: Float32Array): void {
     KINDS.gauss(random, scale, out);
     for (let i = 0; i < out.length; i += random.integer(1, 9)) {
