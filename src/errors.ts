@@ -64,6 +64,7 @@ export const ERROR_TAGS = {
   "prompt/length": "the prompt does not fit the context",
   "plan/strict": "a strict plan met a substitution",
   "plan/nothing": "quantization was requested but no tensor can be quantized",
+  "vectors/header": "a stream of vectors has no header that can be used",
   "backend/unavailable": "the backend cannot run here",
   "backend/disposed": "the backend was disposed",
   "backend/memory": "a memory of the backend is full",

@@ -54,6 +54,10 @@ export const LIMITS = {
   configExperts: 10_000,
   configVocabulary: 10_000_000,
   configContext: 100_000_000,
+  /** Cases of one stream of vectors: case numbers are unsigned 32-bit words of its header. */
+  vectorCount: 2 ** 32 - 1,
+  /** Elements of one case, so that a line or record stays a few MB whatever a header says (CWE-770). */
+  vectorColumns: 2 ** 20,
 } as const;
 
 /** Caps as a reader takes them: the defaults above, or others for some. */

@@ -6,8 +6,9 @@ import { isIsqError } from "../errors.js";
 import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
 import { addRunCommand } from "./run.js";
+import { addVectorsCommand } from "./vectors.js";
 
-/** Exit codes: 0 done, 1 failed while working, 2 bad input, 130 interrupted. */
+/** Exit codes: 0 done, 1 failed while working or judged wrong, 2 bad input, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
   const program = new Command("isq")
     .description("In-situ quantization of transformer weights: load, quantize, run, measure.")
@@ -16,9 +17,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   addRunCommand(program);
   addPlanCommand(program);
   addPerplexityCommand(program);
+  addVectorsCommand(program);
   try {
     await program.parseAsync(argv, { from: "user" });
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has said it already
     if (isIsqError(error, "aborted")) return 130;

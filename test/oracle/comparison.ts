@@ -2,6 +2,7 @@
 
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { isUndefined } from "../../src/oracle/undefined.js";
 import { type IsqType, quantize, TYPES } from "../../src/quants/index.js";
 import { compareBytes } from "../suites/compare.js";
 import {
@@ -14,7 +15,6 @@ import {
   SLOW,
 } from "../suites/rows.js";
 import { type GgmlOracle, openOracle, oracleMissing } from "./ggml.js";
-import { isUndefined } from "./undefined-rows.js";
 
 /** Blocks compared per type and setting, at least. */
 const BLOCKS = SLOW ? 200_000 : 10_000;

@@ -1,7 +1,7 @@
 /** Blocks for which ggml's C code has no defined result, so that no comparison means anything. */
 
-import { f32 } from "../../src/numerics.js";
-import type { IsqType } from "../../src/quants/index.js";
+import { f32 } from "../numerics.js";
+import type { IsqType } from "../quants/index.js";
 
 /**
  * True when the plain encoder of `type` leaves C's defined behaviour on this block: the 32-value types convert a float
