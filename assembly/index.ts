@@ -138,3 +138,4 @@ export {
   attend,
 } from "./forward";
 export { first_non_finite } from "./finite";
+export { logits_largest, logits_weights } from "./sample";

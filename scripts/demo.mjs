@@ -7,7 +7,7 @@ import { COST_COLUMNS, formatTable, klDivergence, renderCostPage, TextModelBuild
 const TYPES = ["Q8_0", "Q6K", "Q5K", "Q4K", "Q3K", "Q2K", "HQQ4", "FP8"];
 /** Seconds to spend on measuring, all types together; the token count follows from it and is printed. */
 const MEASURING_SECONDS = Number(process.env.ISQ_DEMO_SECONDS ?? 50);
-/** Cost of a token by integer dots in units of an unquantized token, on the reference backend; a rough figure. */
+/** Cost of a token by integer dots in units of an unquantized token, at worst (on the reference backend). */
 const INTEGER_DOT_COST = 3.5;
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -81,7 +81,9 @@ for (const type of TYPES) {
 }
 
 const cells = rows.map((row) => COST_COLUMNS.map((column) => column.cell(row)));
-console.log(`\n${folder} on ${before.tokens} tokens, ${baseline.backendName} backend\n`);
+console.log(
+  `\n${folder} on ${before.tokens} tokens, on ${baseline.backendName}${baseline.workers > 1 ? ` (${baseline.workers} workers)` : ""}\n`,
+);
 console.log(
   formatTable(
     COST_COLUMNS.map((column) => column.title),

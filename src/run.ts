@@ -256,12 +256,12 @@ export class TextModel {
   /** Generates piece by piece. Greedy unless a temperature is given; the same seed gives the same text. */
   async *stream(request: GenerateRequest): AsyncGenerator<Piece, void, undefined> {
     const { maxTokens = 256, signal } = request;
-    const { language, opened } = this.#parts;
+    const { language, opened, backend } = this.#parts;
     const decoder = this.tokenizer.createDecoder();
     const tokens = language.stream(this.#promptTokens(request), {
       maxTokens,
       endTokens: opened.config.endTokens,
-      sampler: createSampler(request),
+      sampler: createSampler(request, backend.logitKernels),
       ...(signal && { signal }),
     });
     for await (const token of tokens) yield { token, text: decoder.push(token) };

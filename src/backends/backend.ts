@@ -1,5 +1,6 @@
 /** What every backend offers: the codec half (same calls and results as isq/quants) and the running half. */
 
+import type { LogitKernels } from "../model/logits.js";
 import type { Algorithm, IsqType } from "../quants/table.js";
 import type { QuantizedTensor, QuantizeOptions } from "../quants/tensor.js";
 import type { Batch, Program, WeightIndex } from "./program.js";
@@ -34,6 +35,8 @@ export interface Backend {
    * others are decoded to f32 and use the eight-lane dot of program.ts.
    */
   matmul(weights: Tensor, activations: Float32Array): Awaitable<Float32Array>;
+  /** Where present: faster passes over logits, with the bits of model/logits.ts. */
+  readonly logitKernels?: LogitKernels;
   /** Opens a program for running, with room for `cachePositions` positions over all sequences. */
   open(program: Program, options: SessionOptions): Awaitable<Session>;
   /**

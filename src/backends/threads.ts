@@ -11,7 +11,8 @@ import { checkParts } from "./reference-linear.js";
 import { Staging, sharedBytes, sharedFloats, shareFloats, shareTensor } from "./shared.js";
 import { encodeFile, encodeValues } from "./threads-encode.js";
 import { openThreadSession } from "./threads-session.js";
-import { MOST_BANK_BYTES } from "./wasm-bank.js";
+import { Bank, MOST_BANK_BYTES } from "./wasm-bank.js";
+import { wasmLogits } from "./wasm-logits.js";
 import { checkMemoryLimit, checkProduct } from "./wasm-parts.js";
 
 export interface ThreadsOptions {
@@ -34,6 +35,7 @@ export async function threads(options: ThreadsOptions = {}): Promise<ThreadsBack
   const memoryByteLength = checkMemoryLimit(options.memoryByteLength ?? MOST_BANK_BYTES);
   const workerByteLength = options.workerByteLength ?? Number.POSITIVE_INFINITY;
   const pool = await openPool(options.workers);
+  const logitKernels = wasmLogits(await Bank.open());
   const sessions = new Set<Session>();
   const staging = new Staging();
   const open = (): Pool => {
@@ -43,6 +45,7 @@ export async function threads(options: ThreadsOptions = {}): Promise<ThreadsBack
   return {
     name: "threads",
     workers: pool.members,
+    logitKernels,
     async quantize(type, values, quantizeOptions) {
       return encodeValues({ pool: open(), staging }, type, values, quantizeOptions);
     },

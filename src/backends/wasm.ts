@@ -20,6 +20,7 @@ import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { decode } from "./wasm-decode.js";
 import { arrayReader, encode, newBadTile, refusalOf } from "./wasm-encode.js";
 import { freeRows, multiplyRows, placeRows } from "./wasm-linear.js";
+import { wasmLogits } from "./wasm-logits.js";
 import { Member } from "./wasm-member.js";
 import { checkMemoryLimit, checkProduct, finishTensor, pickImportance, sideArrays } from "./wasm-parts.js";
 
@@ -39,6 +40,7 @@ export async function wasm(options: WasmOptions = {}): Promise<Backend & { reado
   };
   return {
     name: "wasm",
+    logitKernels: wasmLogits(banks.first),
     quantize(type, values, quantizeOptions) {
       checkOpen();
       return quantize(banks, type, values, quantizeOptions);

@@ -1,7 +1,7 @@
 /** Choosing the next token from its logits. Deterministic: the same seed and logits give the same tokens everywhere. */
 
 import { IsqError } from "../errors.js";
-import { exp64 } from "../math.js";
+import { type LogitKernels, scalarLogits } from "./logits.js";
 
 /** Picks a token id from one row of logits. A seeded one advances its generator by one number per call. */
 export type Sampler = (logits: Float32Array) => number;
@@ -18,17 +18,17 @@ export interface SamplerOptions {
 }
 
 /** The largest logit, the lowest id among equals. Throws `values/non-finite` for NaN. */
-export function pickLargest(logits: Float32Array): number {
-  let best = 0;
-  for (let id = 0; id < logits.length; id++) {
-    if (Number.isNaN(logits[id])) throw notANumber(id);
-    if (logits[id] > logits[best]) best = id;
-  }
+export function pickLargest(logits: Float32Array, kernels: LogitKernels = scalarLogits): number {
+  const best = kernels.largest(logits);
+  if (best < 0) throw notANumber(logits.findIndex(Number.isNaN));
   return best;
 }
 
-/** Makes a sampler. Throws `option/invalid` naming the option and its limits. */
-export function createSampler(options: SamplerOptions = {}): Sampler {
+/**
+ * Makes a sampler. Throws `option/invalid` naming the option and its limits.
+ * @param kernels The backend's, where it has some: they change the speed and no token.
+ */
+export function createSampler(options: SamplerOptions = {}, kernels: LogitKernels = scalarLogits): Sampler {
   const { temperature = 0, topK, topP, seed = 0 } = options;
   checkOption(
     "temperature",
@@ -44,23 +44,23 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
   );
   checkOption("topP", topP, topP === undefined || (topP > 0 && topP <= 1), "above 0, at most 1");
   checkOption("seed", seed, Number.isSafeInteger(seed) && seed >= 0, "an integer from 0 to 2^53 - 1");
-  if (temperature === 0) return pickLargest;
+  if (temperature === 0) return (logits) => pickLargest(logits, kernels);
   const random = createRandom(seed);
-  return (logits) => drawToken(logits, temperature, topK ?? logits.length, topP ?? 1, random());
+  return (logits) => {
+    const most = logits[pickLargest(logits, kernels)];
+    const weights = kernels.weights(logits, most, temperature);
+    return drawToken(logits, weights, topK ?? logits.length, topP ?? 1, random());
+  };
 }
 
 /** Draws from the truncated distribution with `point` in [0, 1). All sums run in candidate order, in binary64. */
 function drawToken(
   logits: Float32Array,
-  temperature: number,
+  weights: Float32Array,
   topK: number,
   topP: number,
   point: number,
 ): number {
-  const most = logits[pickLargest(logits)];
-  const weights = Float64Array.from(logits, (logit) =>
-    logit === most ? 1 : exp64((logit - most) / temperature),
-  );
   const ids = Int32Array.from(logits, (_, id) => id);
   const ranked = topK < ids.length || topP < 1;
   // Likeliest first, lower ids first among equals; without truncation the order does not matter and stays by id.
@@ -74,7 +74,7 @@ function drawToken(
   return kept[kept.length - 1];
 }
 
-function shortestHead(ids: Int32Array, weights: Float64Array, topP: number): Int32Array {
+function shortestHead(ids: Int32Array, weights: Float32Array, topP: number): Int32Array {
   if (topP >= 1) return ids;
   const enough = topP * sumOf(ids, weights);
   let sum = 0;
@@ -83,7 +83,7 @@ function shortestHead(ids: Int32Array, weights: Float64Array, topP: number): Int
   return ids.subarray(0, Math.max(1, count));
 }
 
-function sumOf(ids: Int32Array, weights: Float64Array): number {
+function sumOf(ids: Int32Array, weights: Float32Array): number {
   let sum = 0;
   for (const id of ids) sum += weights[id];
   return sum;

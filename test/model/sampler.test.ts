@@ -1,6 +1,12 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { Bank } from "../../src/backends/wasm-bank.js";
+import { wasmLogits } from "../../src/backends/wasm-logits.js";
 import { isIsqError } from "../../src/errors.js";
+import { scalarLogits } from "../../src/model/logits.js";
 import { createRandom, createSampler, pickLargest, type SamplerOptions } from "../../src/model/sampler.js";
+import { compareFloats } from "../suites/compare.js";
+import { SEED } from "../suites/rows.js";
 
 const LOGITS = Float32Array.of(1, 3, 2, -1, 3, 0);
 
@@ -89,5 +95,34 @@ describe("the generator", () => {
         0.10578142327814422,
       ]
     `);
+  });
+});
+
+describe("logits in SIMD", () => {
+  const value = fc.oneof(
+    fc.float({ min: -40, max: 40, noNaN: true }),
+    fc.constantFrom(0, -0, 7, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 3.4028234663852886e38),
+  );
+
+  test("give the same ids and bits as the definition", async () => {
+    const kernels = wasmLogits(await Bank.open());
+    const rows = fc.array(value, { minLength: 1, maxLength: 70 });
+    fc.assert(
+      fc.property(rows, fc.constantFrom(0.1, 0.7, 1, 1e-300, 1e30), (row, temperature) => {
+        const logits = Float32Array.from(row);
+        const id = scalarLogits.largest(logits);
+        expect(kernels.largest(logits)).toBe(id);
+        const weights = kernels.weights(logits, logits[id], temperature);
+        expect(compareFloats(weights, scalarLogits.weights(logits, logits[id], temperature))).toBeUndefined();
+      }),
+      { seed: SEED, numRuns: 500 },
+    );
+    for (let at = 0; at < 9; at++) {
+      const logits = new Float32Array(9).fill(1);
+      logits[at] = Number.NaN;
+      expect(kernels.largest(logits)).toBe(-1);
+      logits[at] = 2;
+      expect(kernels.largest(logits)).toBe(at);
+    }
   });
 });
