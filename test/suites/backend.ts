@@ -89,6 +89,25 @@ export function backendSuite(
       },
     );
 
+    const blocks = ENCODERS.filter(({ type }) => TYPES[type].family === "block");
+    it.each(blocks.map((encoder) => [nameOf(encoder), encoder] as const))(
+      "rows in pieces of any size are the rows of the whole: %s",
+      async (_name, encoder) => {
+        const { values, options, expected } = expectedOf(encoder, 37, 3 * 768);
+        const width = 3 * 768;
+        const rowBytes = expected.data.length / 37;
+        for (const piece of [1, 5, 16, 36]) {
+          const parts: Uint8Array[] = [];
+          for (let row = 0; row < 37; row += piece) {
+            const part = values.subarray(row * width, Math.min(37, row + piece) * width);
+            const shape = [part.length / width, width];
+            parts.push((await backend.quantize(encoder.type, part, { ...options, shape })).data);
+          }
+          expect(Buffer.concat(parts).equals(expected.data), `${piece} rows of ${rowBytes} bytes`).toBe(true);
+        }
+      },
+    );
+
     it.each([...DENSE, ...TYPE_NAMES])("matrix products: %s", async (type) => {
       const sizes = fc.record({
         outputs: fc.integer({ min: 1, max: 40 }),
