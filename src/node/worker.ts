@@ -34,13 +34,15 @@ let codecBanks: Promise<Banks> | undefined;
 
 /** What the task before this one had in shared memory: nothing refers to it any more. */
 let sharedBefore = 0;
-const letGo = createCollector();
+const collector = createCollector();
 
 export default async function work(task: WorkerTask): Promise<WorkerAnswer> {
-  letGo(sharedBefore);
+  collector.letGo(sharedBefore);
   sharedBefore = sharedByteLength(task);
   try {
-    return { error: null, result: await perform(task) };
+    const result = await perform(task);
+    if (task.kind === "close") collector.collect();
+    return { error: null, result };
   } catch (error) {
     stopTeam(task.state, "failure");
     if (!isIsqError(error)) throw error;

@@ -153,6 +153,24 @@ describe("memory", () => {
   });
 });
 
+describe("the memory of models", () => {
+  it("is returned when they are disposed", async () => {
+    const backend = await start({ workers: 2 });
+    const directory = await makeCheckpoint("mistral");
+    const repeat = async (times: number) => {
+      for (let i = 0; i < times; i++) {
+        const { model } = await openLanguageModel(directory, { backend, cachePositions: 2048 });
+        await model.logits(Array.from({ length: 60 }, (_, at) => at));
+        await model.dispose();
+      }
+    };
+    await repeat(10);
+    const before = process.memoryUsage.rss();
+    await repeat(60);
+    expect((process.memoryUsage.rss() - before) / 2 ** 20).toBeLessThan(48);
+  });
+});
+
 describe("the end", () => {
   const root = fileURLToPath(new URL("../..", import.meta.url));
   const run = (lines: string) =>

@@ -3,6 +3,6 @@ import { backendSuite } from "../suites/backend.js";
 import { sessionSuite } from "../suites/session.js";
 
 for (const workers of [1, 2, 5]) {
-  backendSuite(`threads, ${workers} workers`, () => threads({ workers }), { runs: 10 });
+  backendSuite(`threads, ${workers} workers`, () => threads({ workers }), { runs: workers === 2 ? 8 : 4 });
   sessionSuite(`threads, ${workers} workers`, () => threads({ workers }));
 }

@@ -96,7 +96,7 @@ export function backendSuite(
         const { values, options, expected } = expectedOf(encoder, 37, 3 * 768);
         const width = 3 * 768;
         const rowBytes = expected.data.length / 37;
-        for (const piece of [1, 5, 16, 36]) {
+        for (const piece of [5, 36]) {
           const parts: Uint8Array[] = [];
           for (let row = 0; row < 37; row += piece) {
             const part = values.subarray(row * width, Math.min(37, row + piece) * width);
