@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { getBinsDir } from "@node-llama-cpp/linux-x64";
 import koffi from "koffi";
 
+export { koffi };
+
 const folder = join(getBinsDir().binsDir, "linux-x64");
 export const open = (name) => koffi.load(join(folder, name));
 
