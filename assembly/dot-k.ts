@@ -4,12 +4,11 @@
 //
 // A block's codes are unpacked once and meet all rows of activations.
 
+import { loadHalf } from "./f16";
 import { LANE_SUMS, UNPACKED, UNPACKED_D, UNPACKED_DMIN, UNPACKED_MINS, UNPACKED_SCALES } from "./memory";
-import { unpackQ2K, unpackQ3K, unpackQ4K, unpackQ5K, unpackQ6K } from "./unpack";
+import { unpackQ2K, unpackQ3K, unpackQ4K, unpackQ5K, unpackQ6K, unpackSixBitPairs } from "./unpack";
+import { WIDE_K_BYTES, WIDE_SCALE, WIDE_SUMS } from "./wide";
 
-const ACTIVATION_BYTES: usize = 292;
-const QS: usize = 4;
-const BSUMS: usize = 260;
 /** Rows whose lane sums fit in scratch; more are taken in turns. */
 const MOST_ROWS: i32 = 256;
 /** Eight lanes and the sum of minima. */
@@ -20,7 +19,7 @@ const MINIMA: usize = 32;
 // @ts-ignore: decorator
 @inline
 function sixteen(c0: v128, c1: v128, q: usize): v128 {
-  return i16x8.add(i16x8.mul(c0, v128.load8x8_s(q)), i16x8.mul(c1, v128.load8x8_s(q, 8)));
+  return i16x8.add(i16x8.mul(c0, v128.load(q)), i16x8.mul(c1, v128.load(q, 16)));
 }
 
 /** Lanes 0..3 (`low`) or 4..7 of a·scale + b·nextScale. */
@@ -49,29 +48,33 @@ function total(v: v128): i32 {
   return i32x4.extract_lane(pair, 0) + i32x4.extract_lane(pair, 1);
 }
 
-/** Σ bsums·minima; `wide`: one minimum for two sums. */
+/** Σ of sums of 32 codes times their minima. */
 // @ts-ignore: decorator
 @inline
-function minimaOf(y: usize, wide: bool): i32 {
-  const mins = v128.load(UNPACKED_MINS);
-  const first = wide ? v128.shuffle<i16>(mins, mins, 0, 0, 1, 1, 2, 2, 3, 3) : mins;
-  const second = wide ? v128.shuffle<i16>(mins, mins, 4, 4, 5, 5, 6, 6, 7, 7) : v128.load(UNPACKED_MINS, 16);
-  return total(
-    i32x4.add(
-      i32x4.dot_i16x8_s(v128.load(y, BSUMS), first),
-      i32x4.dot_i16x8_s(v128.load(y, BSUMS + 16), second),
-    ),
-  );
+function minimaOf(y: usize): i32 {
+  return total(i32x4.dot_i16x8_s(v128.load(y, WIDE_SUMS), v128.load(UNPACKED_MINS)));
+}
+
+/** Of Q2_K, whose minima are of 16 codes: the codes are summed anew, each times its minimum. */
+// @ts-ignore: decorator
+@inline
+function minimaOfSixteens(y: usize): i32 {
+  let sum = i32x4.splat(0);
+  for (let g: usize = 0; g < 16; g++, y += 32) {
+    const m = i16x8.splat(load<i16>(UNPACKED_MINS + (g << 1)));
+    sum = i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.add(v128.load(y), v128.load(y, 16)), m));
+  }
+  return total(sum);
 }
 
 /** Puts the integer lanes of one block into a row's float sums. `type`: 2..6 for Q2_K..Q6_K. */
 // @ts-ignore: decorator
 @inline
 function finishBlock(low: v128, high: v128, y: usize, sums: usize, type: i32): void {
-  const dy = load<f32>(y);
+  const dy = load<f32>(y, WIDE_SCALE);
   if (type == 2) {
     const products = <f32>total(i32x4.add(low, high));
-    const minima = <f32>minimaOf(y, false);
+    const minima = <f32>minimaOfSixteens(y);
     const d = dy * load<f32>(UNPACKED_D);
     const dmin = dy * load<f32>(UNPACKED_DMIN);
     store<f32>(sums, load<f32>(sums) + (d * products - dmin * minima));
@@ -79,7 +82,7 @@ function finishBlock(low: v128, high: v128, y: usize, sums: usize, type: i32): v
   }
   addLanes(low, high, load<f32>(UNPACKED_D) * dy, sums);
   if (type == 4 || type == 5) {
-    const minima = load<f32>(UNPACKED_DMIN) * dy * <f32>minimaOf(y, true);
+    const minima = load<f32>(UNPACKED_DMIN) * dy * <f32>minimaOf(y);
     store<f32>(sums, load<f32>(sums, MINIMA) - minima, MINIMA);
   }
 }
@@ -93,14 +96,14 @@ function dotBlock(y: usize, sums: usize, type: i32): void {
   if (type == 4 || type == 5) {
     for (let g: usize = 0; g < 4; g++) {
       const c = UNPACKED + (g << 6);
-      const q = y + QS + (g << 6);
+      const q = y + (g << 7);
       const a = i16x8.add(
         sixteen(v128.load8x8_s(c), v128.load8x8_s(c, 8), q),
-        sixteen(v128.load8x8_s(c, 16), v128.load8x8_s(c, 24), q + 16),
+        sixteen(v128.load8x8_s(c, 16), v128.load8x8_s(c, 24), q + 32),
       );
       const b = i16x8.add(
-        sixteen(v128.load8x8_s(c, 32), v128.load8x8_s(c, 40), q + 32),
-        sixteen(v128.load8x8_s(c, 48), v128.load8x8_s(c, 56), q + 48),
+        sixteen(v128.load8x8_s(c, 32), v128.load8x8_s(c, 40), q + 64),
+        sixteen(v128.load8x8_s(c, 48), v128.load8x8_s(c, 56), q + 96),
       );
       const scales = v128.load32_splat(UNPACKED_SCALES + (g << 2));
       low = i32x4.add(low, scaled(a, b, scales, true));
@@ -109,9 +112,9 @@ function dotBlock(y: usize, sums: usize, type: i32): void {
   } else {
     for (let g: usize = 0; g < 8; g++) {
       const c = UNPACKED + (g << 5);
-      const q = y + QS + (g << 5);
+      const q = y + (g << 6);
       const a = sixteen(v128.load8x8_s(c), v128.load8x8_s(c, 8), q);
-      const b = sixteen(v128.load8x8_s(c, 16), v128.load8x8_s(c, 24), q + 16);
+      const b = sixteen(v128.load8x8_s(c, 16), v128.load8x8_s(c, 24), q + 32);
       const scales = v128.load32_splat(UNPACKED_SCALES + (g << 2));
       low = i32x4.add(low, scaled(a, b, scales, true));
       high = i32x4.add(high, scaled(a, b, scales, false));
@@ -146,21 +149,21 @@ function dotBlockFour(y0: usize, stride: usize, sums: usize, type: i32): void {
       type == 4 || type == 5
         ? i16x8.splat(load<i16>(UNPACKED_SCALES + (g << 1)))
         : v128.load32_splat(UNPACKED_SCALES + (g << 2));
-    const at = QS + (g << 5);
+    const at = g << 6;
     let a = sixteen(c0, c1, y0 + at);
-    let b = sixteen(c2, c3, y0 + at + 16);
+    let b = sixteen(c2, c3, y0 + at + 32);
     low0 = i32x4.add(low0, scaled(a, b, scales, true));
     high0 = i32x4.add(high0, scaled(a, b, scales, false));
     a = sixteen(c0, c1, y1 + at);
-    b = sixteen(c2, c3, y1 + at + 16);
+    b = sixteen(c2, c3, y1 + at + 32);
     low1 = i32x4.add(low1, scaled(a, b, scales, true));
     high1 = i32x4.add(high1, scaled(a, b, scales, false));
     a = sixteen(c0, c1, y2 + at);
-    b = sixteen(c2, c3, y2 + at + 16);
+    b = sixteen(c2, c3, y2 + at + 32);
     low2 = i32x4.add(low2, scaled(a, b, scales, true));
     high2 = i32x4.add(high2, scaled(a, b, scales, false));
     a = sixteen(c0, c1, y3 + at);
-    b = sixteen(c2, c3, y3 + at + 16);
+    b = sixteen(c2, c3, y3 + at + 32);
     low3 = i32x4.add(low3, scaled(a, b, scales, true));
     high3 = i32x4.add(high3, scaled(a, b, scales, false));
   }
@@ -190,6 +193,53 @@ function sumOfRow(sums: usize, type: i32): f32 {
   return sum;
 }
 
+/**
+ * Q4_K with one row: nibbles become 16-bit codes in registers, and the lane sums stay there.
+ * Lost: codes through scratch bytes as above, 7.5 instead of NEW G products per second.
+ */
+function matmulQ4KRow(weights: usize, activations: usize, out: usize, outputs: i32, blocks: i32): void {
+  const mask = i16x8.splat(15);
+  for (; outputs > 0; outputs--, out += 4) {
+    let sumLow = f32x4.splat(0);
+    let sumHigh = f32x4.splat(0);
+    let minima: f32 = 0;
+    let y = activations;
+    for (let b = 0; b < blocks; b++, weights += 144, y += WIDE_K_BYTES) {
+      unpackSixBitPairs(weights);
+      let low = i32x4.splat(0);
+      let high = i32x4.splat(0);
+      for (let g: usize = 0; g < 4; g++) {
+        const bytes = weights + 16 + (g << 5);
+        const q = y + (g << 7);
+        const w0 = v128.load8x8_u(bytes);
+        const w1 = v128.load8x8_u(bytes, 8);
+        const w2 = v128.load8x8_u(bytes, 16);
+        const w3 = v128.load8x8_u(bytes, 24);
+        const a = i16x8.add(
+          sixteen(v128.and(w0, mask), v128.and(w1, mask), q),
+          sixteen(v128.and(w2, mask), v128.and(w3, mask), q + 32),
+        );
+        const c = i16x8.add(
+          sixteen(i16x8.shr_u(w0, 4), i16x8.shr_u(w1, 4), q + 64),
+          sixteen(i16x8.shr_u(w2, 4), i16x8.shr_u(w3, 4), q + 96),
+        );
+        const pair = i32x4.splat(load<i32>(UNPACKED_SCALES + (g << 2)));
+        low = i32x4.add(low, scaled(a, c, pair, true));
+        high = i32x4.add(high, scaled(a, c, pair, false));
+      }
+      const dy = load<f32>(y, WIDE_SCALE);
+      const d = f32x4.splat(loadHalf(weights) * dy);
+      sumLow = f32x4.add(sumLow, f32x4.mul(d, f32x4.convert_i32x4_s(low)));
+      sumHigh = f32x4.add(sumHigh, f32x4.mul(d, f32x4.convert_i32x4_s(high)));
+      minima -= loadHalf(weights + 2) * dy * <f32>minimaOf(y);
+    }
+    v128.store(LANE_SUMS, sumLow);
+    v128.store(LANE_SUMS, sumHigh, 16);
+    store<f32>(LANE_SUMS, minima, MINIMA);
+    store<f32>(out, sumOfRow(LANE_SUMS, 4));
+  }
+}
+
 /** out[r·outStride + o] = weight row o · activation row r. */
 // @ts-ignore: decorator
 @inline
@@ -205,7 +255,11 @@ export function matmulK(
   blockBytes: usize,
 ): void {
   const blocks = width >> 8;
-  const stride = <usize>blocks * ACTIVATION_BYTES;
+  const stride = <usize>blocks * WIDE_K_BYTES;
+  if (type == 4 && rows == 1) {
+    matmulQ4KRow(weights, activations, out, outputs, blocks);
+    return;
+  }
   for (; rows > 0; rows -= MOST_ROWS) {
     const count = min<i32>(rows, MOST_ROWS);
     let block = weights;
@@ -213,7 +267,7 @@ export function matmulK(
       memory.fill(LANE_SUMS, 0, <usize>count * ROW_SUMS);
       for (let b = 0; b < blocks; b++, block += blockBytes) {
         unpack(block, type);
-        let y = activations + <usize>b * ACTIVATION_BYTES;
+        let y = activations + <usize>b * WIDE_K_BYTES;
         let sums = LANE_SUMS;
         let r = 0;
         for (; r + 4 <= count; r += 4, y += stride << 2, sums += 4 * ROW_SUMS) dotBlockFour(y, stride, sums, type);

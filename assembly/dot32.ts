@@ -4,6 +4,7 @@
 import { fifthBytes } from "./block32";
 import { floatsFromHalves, loadHalf } from "./f16";
 import { CHUNK_CODES, CHUNK_D, CHUNK_M } from "./memory";
+import { WIDE_FOUR_BYTES, WIDE_K_BYTES, WIDE_S, WIDE_SCALE, WIDE_SCALES } from "./wide";
 
 /** Blocks of a weight row that are unpacked together; what comes before is kept as a partial sum in `out`. */
 const CHUNK: i32 = 64;
@@ -47,18 +48,18 @@ function unpackBlock(block: usize, at: usize, type: i32): void {
   v128.store(codes, high, 16);
 }
 
-/** Four partial sums of one block's 32 products. */
+/** Four partial sums of one block's 32 products; activation codes are wide. */
 // @ts-ignore: decorator
 @inline
 function partials(codes: usize, q: usize): v128 {
   return i32x4.add(
     i32x4.add(
-      i32x4.dot_i16x8_s(v128.load8x8_s(codes), v128.load8x8_s(q)),
-      i32x4.dot_i16x8_s(v128.load8x8_s(codes, 8), v128.load8x8_s(q, 8)),
+      i32x4.dot_i16x8_s(v128.load8x8_s(codes), v128.load(q)),
+      i32x4.dot_i16x8_s(v128.load8x8_s(codes, 8), v128.load(q, 16)),
     ),
     i32x4.add(
-      i32x4.dot_i16x8_s(v128.load8x8_s(codes, 16), v128.load8x8_s(q, 16)),
-      i32x4.dot_i16x8_s(v128.load8x8_s(codes, 24), v128.load8x8_s(q, 24)),
+      i32x4.dot_i16x8_s(v128.load8x8_s(codes, 16), v128.load(q, 32)),
+      i32x4.dot_i16x8_s(v128.load8x8_s(codes, 24), v128.load(q, 48)),
     ),
   );
 }
@@ -96,39 +97,61 @@ function gatherHalves(at: usize, stride: usize): v128 {
   );
 }
 
-/** Continues `sum` over the unpacked blocks; `y` is the activation block of the first. */
+/** The products of four blocks, `stride` bytes apart, with wide activations at `y`: one float each. */
+// @ts-ignore: decorator
+@inline
+function termsOfFour(codes: usize, stride: usize, d: v128, m: v128, y: usize, type: i32): v128 {
+  const integers = totals(
+    partials(codes, y),
+    partials(codes + stride, y + 64),
+    partials(codes + 2 * stride, y + 128),
+    partials(codes + 3 * stride, y + 192),
+  );
+  return steps(integers, d, v128.load(y, WIDE_SCALES), m, v128.load(y, WIDE_S), type);
+}
+
+/** Adds the first `count` floats one by one. */
+// @ts-ignore: decorator
+@inline
+function addTerms(sum: f32, terms: v128, count: i32): f32 {
+  sum += f32x4.extract_lane(terms, 0);
+  if (count > 1) sum += f32x4.extract_lane(terms, 1);
+  if (count > 2) sum += f32x4.extract_lane(terms, 2);
+  if (count > 3) sum += f32x4.extract_lane(terms, 3);
+  return sum;
+}
+
+/** Continues `sum` over the unpacked blocks; `y` is the activation of the first four. */
 // @ts-ignore: decorator
 @inline
 function dotChunk(sum: f32, y: usize, blocks: i32, type: i32): f32 {
-  const pairs = type == Q4_1 || type == Q5_1 || type == Q8_1;
-  const size: usize = pairs ? 36 : 34;
-  const qs: usize = pairs ? 4 : 2;
-  let at: usize = 0;
-  for (; <i32>at + 4 <= blocks; at += 4, y += size * 4) {
-    const c = CHUNK_CODES + (at << 5);
-    const integers = totals(
-      partials(c, y + qs),
-      partials(c + 32, y + size + qs),
-      partials(c + 64, y + size * 2 + qs),
-      partials(c + 96, y + size * 3 + qs),
-    );
-    const dy = gatherHalves(y, size);
-    const sy = type == Q4_1 || type == Q5_1 ? gatherHalves(y + 2, size) : dy;
-    const terms = steps(integers, v128.load(CHUNK_D + (at << 2)), dy, v128.load(CHUNK_M + (at << 2)), sy, type);
-    sum += f32x4.extract_lane(terms, 0);
-    sum += f32x4.extract_lane(terms, 1);
-    sum += f32x4.extract_lane(terms, 2);
-    sum += f32x4.extract_lane(terms, 3);
-  }
-  for (; <i32>at < blocks; at++, y += size) {
-    const p = partials(CHUNK_CODES + (at << 5), y + qs);
-    const dy = f32x4.splat(loadHalf(y));
-    const sy = f32x4.splat(pairs ? loadHalf(y + 2) : 0);
-    const dx = v128.load32_splat(CHUNK_D + (at << 2));
-    const mx = v128.load32_splat(CHUNK_M + (at << 2));
-    sum += f32x4.extract_lane(steps(totals(p, p, p, p), dx, dy, mx, sy, type), 0);
+  for (let at = 0; at < blocks; at += 4, y += WIDE_FOUR_BYTES) {
+    const d = v128.load(CHUNK_D + (<usize>at << 2));
+    const m = v128.load(CHUNK_M + (<usize>at << 2));
+    const terms = termsOfFour(CHUNK_CODES + (<usize>at << 5), 32, d, m, y, type);
+    sum = addTerms(sum, terms, blocks - at);
   }
   return sum;
+}
+
+/** Q8_0 with one row: codes are read where they are. */
+function matmulQ8Row(weights: usize, activations: usize, out: usize, outputs: i32, blocks: i32): void {
+  for (; outputs > 0; outputs--, out += 4) {
+    let sum: f32 = 0;
+    let y = activations;
+    let left = blocks;
+    for (; left >= 4; left -= 4, weights += 136, y += WIDE_FOUR_BYTES) {
+      const d = gatherHalves(weights, 34);
+      sum = addTerms(sum, termsOfFour(weights + 2, 34, d, d, y, Q8_0), 4);
+    }
+    for (let b: usize = 0; <i32>b < left; b++, weights += 34) {
+      const p = partials(weights + 2, y + (b << 6));
+      const dy = v128.load32_splat(y + WIDE_SCALES + (b << 2));
+      const d = f32x4.splat(loadHalf(weights));
+      sum += f32x4.extract_lane(steps(totals(p, p, p, p), d, dy, d, dy, Q8_0), 0);
+    }
+    store<f32>(out, sum);
+  }
 }
 
 /** out[r·outStride + o] = weight row o · activation row r. */
@@ -146,13 +169,16 @@ export function matmul32(
   blockBytes: usize,
 ): void {
   const blocks = width >> 5;
-  const size: usize = type == Q4_1 || type == Q5_1 || type == Q8_1 ? 36 : 34;
-  const stride = <usize>blocks * size;
+  if (type == Q8_0 && rows == 1) {
+    matmulQ8Row(weights, activations, out, outputs, blocks);
+    return;
+  }
+  const stride = <usize>((blocks + 3) >> 2) * WIDE_FOUR_BYTES;
   for (let o = 0; o < outputs; o++, out += 4) {
     for (let first = 0; first < blocks; first += CHUNK) {
       const count = min<i32>(CHUNK, blocks - first);
       for (let b = 0; b < count; b++, weights += blockBytes) unpackBlock(weights, <usize>b, type);
-      let y = activations + <usize>first * size;
+      let y = activations + <usize>(first >> 2) * WIDE_FOUR_BYTES;
       let result = out;
       for (let r = 0; r < rows; r++, y += stride, result += <usize>outStride << 2) {
         store<f32>(result, dotChunk(first == 0 ? 0 : load<f32>(result), y, count, type));
@@ -164,16 +190,17 @@ export function matmul32(
 
 /** Q8_K with itself: ((Σ q·q · dx) · dy) per block of 256. */
 export function matmulQ8K(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  const rowBytes = <usize>(width >> 8) * 292;
+  const blocks = <usize>(width >> 8);
+  const rowBytes = blocks * 292;
   for (let o = 0; o < outputs; o++, weights += rowBytes) {
     for (let r = 0; r < rows; r++) {
       let sum: f32 = 0;
-      let y = activations + <usize>r * rowBytes;
-      for (let x = weights; x < weights + rowBytes; x += 292, y += 292) {
+      let y = activations + <usize>r * blocks * WIDE_K_BYTES;
+      for (let x = weights; x < weights + rowBytes; x += 292, y += WIDE_K_BYTES) {
         let p = i32x4.splat(0);
-        for (let i: usize = 4; i < 260; i += 32) p = i32x4.add(p, partials(x + i, y + i));
+        for (let i: usize = 0; i < 256; i += 32) p = i32x4.add(p, partials(x + 4 + i, y + (i << 1)));
         const integer = i32x4.extract_lane(totals(p, p, p, p), 0);
-        sum += <f32>integer * load<f32>(x) * load<f32>(y);
+        sum += <f32>integer * load<f32>(x) * load<f32>(y, WIDE_SCALE);
       }
       store<f32>(out + (<usize>(r * outStride + o) << 2), sum);
     }

@@ -139,3 +139,4 @@ export {
 } from "./forward";
 export { first_non_finite } from "./finite";
 export { logits_largest, logits_weights } from "./sample";
+export { q8_0_widen, q8_1_widen, q8_k_widen } from "./wide";

@@ -28,11 +28,12 @@ const most = Math.max(...batches);
 /** Instruction sets of the native library: AVX2, and what this machine has. */
 const SETS = ["haswell", "zen4"];
 
-const kernel = await loadKernels(5 * outputs * width + 8 * most * width + 4 * most * outputs, flags.wasm);
+const kernel = await loadKernels(8 * outputs * width + 16 * most * width + 4 * most * outputs, flags.wasm);
 const at = {
   values: kernel.reserve(4 * Math.max(outputs, most) * width),
   weights: kernel.reserve(1.2 * outputs * width),
   activations: kernel.reserve(1.2 * most * width),
+  wide: kernel.reserve(2.4 * most * width),
   out: kernel.reserve(4 * most * outputs),
 };
 
@@ -80,13 +81,15 @@ function measure(name) {
   const activations = gaussian(most * width, 5);
   kernel.put(at.values, activations);
   const encode = kernel.kernels[`${partner.stem}_quantize_ggml`];
+  const widen = kernel.kernels[`${partner.stem}_widen`];
   const multiply = kernel.kernels[`${row.stem}_matmul`];
   const result = { type: name, matvecGigabytesPerSecond: 0 };
   for (const batch of batches) {
     const works = {
       ours: () => {
         encode(at.values, 0, at.activations, batch, width);
-        multiply(at.weights, at.activations, at.out, outputs, batch, width, outputs);
+        widen(at.activations, at.wide, batch, width);
+        multiply(at.weights, at.wide, at.out, outputs, batch, width, outputs);
       },
     };
     if (!flags["no-native"] && !["Q8_1", "Q8K"].includes(name)) {

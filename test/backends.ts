@@ -10,7 +10,8 @@ import {
   floatFromHalf,
   halfFromFloat,
 } from "../src/numerics.js";
-import { dequantize, dot, quantize, TYPES } from "../src/quants/index.js";
+import { wideRowBytes } from "../src/backends/wasm-linear.js";
+import { dequantize, dot, type IsqType, quantize, TYPES } from "../src/quants/index.js";
 import type { Codec } from "./suites/codec-checks.js";
 
 export interface Implementation {
@@ -62,12 +63,15 @@ async function makeWasm(): Promise<Codec> {
     dequantize: (tensor) => backend.dequantize(tensor),
     dotOrders: ["ggml"],
     dot(type, weights, activations) {
-      const { stem, blockBytes, blockElements } = TYPES[type];
+      const { stem, blockBytes, blockElements, dotPartner } = TYPES[type];
       const width = (weights.length / blockBytes) * blockElements;
-      const [w, a, out] = bank.scratch(weights.length, activations.length, 4);
+      const partner = dotPartner as IsqType;
+      const wideBytes = wideRowBytes(partner, width);
+      const [w, a, wide, out] = bank.scratch(weights.length, activations.length, wideBytes, 4);
       bank.bytes.set(weights, w);
       bank.bytes.set(activations, a);
-      bank.call(`${stem}_matmul`, w, a, out, 1, 1, width, 1);
+      bank.call(`${TYPES[partner].stem}_widen`, a, wide, 1, width);
+      bank.call(`${stem}_matmul`, w, wide, out, 1, 1, width, 1);
       return bank.floats[out / 4];
     },
     convert: {

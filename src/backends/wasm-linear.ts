@@ -200,17 +200,22 @@ export function multiplyRows(
 ): void {
   const { width, pieces } = placed;
   const partner = partnerOf(placed.type);
-  const preparedRow = partner === null ? 0 : rowBytesOf(partner, width);
+  const codedRow = partner === null ? 0 : rowBytesOf(partner, width);
+  const wideRow = partner === null ? 0 : wideRowBytes(partner, width);
   for (const piece of pieces) {
-    const each = 4 * width + preparedRow + 4 * piece.rows;
+    const each = 4 * width + codedRow + wideRow + 4 * piece.rows;
     const step = Math.max(1, Math.min(rows, Math.floor(STAGE_BYTES / each)));
     const { bank } = piece;
     for (let row = 0; row < rows; row += step) {
       const count = Math.min(step, rows - row);
-      const [x, prepared, out] = bank.scratch(4 * width * count, preparedRow * count, 4 * piece.rows * count);
+      const sizes = [4 * width, codedRow, wideRow, 4 * piece.rows].map((size) => size * count);
+      const [x, coded, wide, out] = bank.scratch(...sizes);
       load(row, count, bank, x);
-      if (partner !== null) bank.call(`${TYPES[partner].stem}_quantize_ggml`, x, 0, prepared, count, width);
-      multiplyPiece(placed, piece, partner === null ? x : prepared, out, count);
+      if (partner !== null) {
+        bank.call(`${TYPES[partner].stem}_quantize_ggml`, x, 0, coded, count, width);
+        bank.call(`${TYPES[partner].stem}_widen`, coded, wide, count, width);
+      }
+      multiplyPiece(placed, piece, partner === null ? x : wide, out, count);
       const floats = bank.floats;
       for (let r = 0; r < count; r++) {
         const start = out / 4 + r * piece.rows;
@@ -227,6 +232,11 @@ export function partnerOf(type: IsqType | DenseType): IsqType | null {
 function rowBytesOf(type: IsqType, width: number): number {
   const { blockElements, blockBytes } = TYPES[type];
   return (width / blockElements) * blockBytes;
+}
+
+/** Bytes of a row of activations as the products read it; see assembly/wide.ts. */
+export function wideRowBytes(partner: IsqType, width: number): number {
+  return partner === "Q8K" ? 544 * (width / 256) : 288 * Math.ceil(width / 128);
 }
 
 /** One kernel call: results at `out`, [rows × piece.rows]. */
