@@ -151,7 +151,7 @@ function planPiece({ match, parts }: Group, fields: Fields, dense: DenseType | u
     }
   }
   const { change } = match.rule;
-  const shape = changedShape(change, first.shape, fields);
+  const shape = changedShape(change, first.shape);
   const type = typeInFile(name, shape, first, dense);
   if (change !== "none" && !isMovable(change) && type.isq !== null) {
     throw tensorError("gguf/type", first, `is transposed in GGUF files and cannot be ${first.type}`);
@@ -203,10 +203,8 @@ function retype(tensor: Tensor, type: GgmlType): Tensor {
   };
 }
 
-function changedShape(change: Change, shape: readonly number[], fields: Fields): readonly number[] {
-  if (change === "transpose") return [...shape].reverse();
-  void fields;
-  return shape;
+function changedShape(change: Change, shape: readonly number[]): readonly number[] {
+  return change === "transpose" ? [...shape].reverse() : shape;
 }
 
 function changeData(change: Change, tensor: Tensor, fields: Fields): Uint8Array {

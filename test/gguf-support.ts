@@ -1,7 +1,8 @@
 /** Models written as GGUF in memory. */
 
+import { expect } from "vitest";
 import type { DenseType } from "../src/backends/backend.js";
-import { reference } from "../src/backends/reference.js";
+import { wasm } from "../src/backends/wasm.js";
 import { type Directory, fromFiles } from "../src/files/directory.js";
 import type { GgufMetadata } from "../src/files/gguf-values.js";
 import { toBytes } from "../src/files/gguf-write.js";
@@ -24,7 +25,7 @@ export async function toGguf(
   const options = { ...(dense && { dense }), ...(tokenizer && { tokenizer }) };
   const planned = planGgufSave(opened, decided, options);
   const sink = toBytes(planned.layout.byteLength);
-  await saveGguf(planned, decided, opened.checkpoint, reference(), sink);
+  await saveGguf(planned, decided, opened.checkpoint, await wasm(), sink);
   return sink.bytes;
 }
 
@@ -36,4 +37,10 @@ export function ggufDirectory(bytes: Uint8Array): Directory {
 /** Rules that give the embeddings a type as well. */
 export function withEmbeddings(type: IsqType): Pick<PlanRequest, "topology"> {
   return { topology: [{ pattern: /embed/, isq: type }] };
+}
+
+/** The same bytes; `toEqual` walks megabytes one by one. */
+export function expectSame(a: Uint8Array | Float32Array, b: Uint8Array | Float32Array): void {
+  const bytes = ({ buffer, byteOffset, byteLength }: typeof a) => Buffer.from(buffer, byteOffset, byteLength);
+  expect(bytes(a).equals(bytes(b))).toBe(true);
 }
