@@ -108,15 +108,6 @@ function findTargets(pieces: readonly GgufPiece[], layout: GgufLayout): Map<stri
 
 const NO_TOKENIZER: GgufMetadata = new Map([["tokenizer.ggml.model", { type: "string", value: "none" }]]);
 
-/** Data of one tensor of the file, part by part. `read` gives a tensor by its checkpoint name. */
-export async function* ggufData(
-  piece: GgufPiece,
-  read: (name: string) => Promise<Tensor> | Tensor,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  if (piece.parts.length === 0) yield piece.make(0);
-  for (const [index, name] of piece.parts.entries()) yield piece.make(index, await read(name));
-}
-
 /** The parts of one tensor of the file: one, or one per expert. */
 interface Group {
   readonly match: NameMatch;
@@ -173,7 +164,7 @@ function planPiece({ match, parts }: Group, fields: Fields, dense: DenseType | u
 
 /** Whether a change moves whole rows, which quantized tensors allow. */
 function isMovable(change: Change): boolean {
-  return change === "rope-queries" || change === "rope-keys" || change === "latent-values";
+  return change === "rope-queries" || change === "rope-keys";
 }
 
 /** ggml computes with vectors, norms, routers and positions in F32 only; everything else stays as it is. */
