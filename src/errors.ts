@@ -34,6 +34,8 @@ export const ERROR_TAGS = {
   "safetensors/offsets": "data offsets are out of order, out of range, overlapping or leave a hole",
   "safetensors/size": "shape and dtype do not give the tensor's byte range",
   "safetensors/index": "the shard index is malformed or disagrees with its shards",
+  "safetensors/quantized":
+    "what the metadata says of a quantized tensor is malformed or does not suit its data",
   "gguf/magic": "the file does not start as a GGUF file does",
   "gguf/version": "the file has another GGUF version than 3",
   "gguf/byte-order": "the file is big-endian",
