@@ -55,6 +55,8 @@ export interface GgufExportOptions {
   readonly dense?: DenseType;
   /** Keys of the tokenizer; see model/gguf/tokenizer.ts. Without them the file has none. */
   readonly tokenizer?: GgufMetadata;
+  /** Keys that follow, where the file has none of their name. */
+  readonly further?: GgufMetadata;
 }
 
 /**
@@ -93,6 +95,7 @@ export function planGguf(
   if (fileType !== null) metadata.set("general.file_type", { type: "u32", value: fileType });
   metadata.set("general.quantization_version", { type: "u32", value: 2 });
   for (const [key, value] of options.tokenizer ?? NO_TOKENIZER) metadata.set(key, value);
+  for (const [key, value] of options.further ?? []) if (!metadata.has(key)) metadata.set(key, value);
   const layout = layoutGguf(metadata, pieces);
   const { byteLength } = layout;
   return { format: "gguf", metadata, pieces, byteLength, ...placePieces(pieces, layout) };

@@ -5,6 +5,7 @@ import { Command, CommanderError } from "commander";
 import { isIsqError } from "../errors.js";
 import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
+import { addQuantizeCommand } from "./quantize.js";
 import { addRunCommand } from "./run.js";
 
 /** Exit codes: 0 done, 1 failed while working, 2 bad input, 130 interrupted. */
@@ -15,6 +16,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .exitOverride();
   addRunCommand(program);
   addPlanCommand(program);
+  addQuantizeCommand(program);
   addPerplexityCommand(program);
   try {
     await program.parseAsync(argv, { from: "user" });
