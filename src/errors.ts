@@ -23,6 +23,7 @@ export const ERROR_TAGS = {
   "source/short": "a source returned fewer bytes than asked for",
   "source/open": "a file could not be opened",
   "source/read": "reading from an open source failed",
+  "source/format": "the file is of no known format",
   "safetensors/truncated": "the file ends before its header or its data does",
   "safetensors/header-length": "the header length is zero, above the cap or beyond the file",
   "safetensors/header-json": "the header is not UTF-8 JSON of the required form",
