@@ -98,12 +98,14 @@ function createCheckpoint(
   const read = async (tensor: string): Promise<Uint8Array> => {
     const view = find(tensor);
     const { from, start, byteLength } = view;
-    return restore(view, await files.readRange(from.name, start, start + byteLength), config);
+    const data = await files.readRange(from.name, start, start + byteLength);
+    return restore(view, data, view.shape[0], config);
   };
   return {
     name: file,
     format: "gguf",
     tensors: views,
+    sources: files.sources,
     read,
     async readRange(tensor, start, end) {
       const view = find(tensor);
@@ -112,8 +114,12 @@ function createCheckpoint(
         const details = { file, tensor, field: "range", value: [start, end], limit: view.byteLength };
         throw new IsqError("source/range", message, details);
       }
-      if (view.change !== "none") return (await read(tensor)).subarray(start, end);
-      return files.readRange(view.from.name, view.start + start, view.start + end);
+      const group = rowGroupBytes(view, config);
+      if (start % group !== 0 || end % group !== 0) return (await read(tensor)).subarray(start, end);
+      const bytes = await files.readRange(view.from.name, view.start + start, view.start + end);
+      const [rows, ...rest] = view.shape;
+      const shape = [((end - start) / view.byteLength) * rows, ...rest];
+      return restore({ ...view, shape }, bytes, rows, config);
     },
     locate(tensor) {
       const { from, start, change } = find(tensor);
@@ -124,16 +130,27 @@ function createCheckpoint(
   };
 }
 
-/** The file's bytes as the checkpoint has them. */
-function restore(view: View, data: Uint8Array, config: ModelConfig): Uint8Array {
+/** Bytes that can be restored by themselves: one, those of the rows of a head, or all. */
+function rowGroupBytes({ change, byteLength }: View, config: ModelConfig): number {
+  if (change === "none") return 1;
+  if (change !== "rope-queries" && change !== "rope-keys") return byteLength;
+  return byteLength / headCount(change, config);
+}
+
+function headCount(change: "rope-queries" | "rope-keys", config: ModelConfig): number {
+  const { heads, kvHeads } = headsOf(config.fields);
+  return change === "rope-queries" ? heads : kvHeads;
+}
+
+/** The file's bytes as the checkpoint has them: a tensor of `rows` rows, or whole groups of its rows. */
+function restore(view: View, data: Uint8Array, rows: number, config: ModelConfig): Uint8Array {
   const { change, shape } = view;
   switch (change) {
     case "rope-queries":
     case "rope-keys": {
-      const { heads, kvHeads } = headsOf(config.fields);
-      const count = change === "rope-queries" ? heads : kvHeads;
-      checkHeads(view, count);
-      return gatherRows(data, invertRows(interleavedRows(shape[0], count)));
+      const heads = (headCount(change, config) * shape[0]) / rows;
+      checkHeads(view, heads);
+      return gatherRows(data, invertRows(interleavedRows(shape[0], heads)));
     }
     case "plus-one": {
       const type = denseType(view);

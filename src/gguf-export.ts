@@ -1,6 +1,6 @@
 /**
  * What a GGUF file of a model consists of: its metadata, its tensors in order, and how each is made of tensors of the
- * checkpoint (or of what quantization made of them). Pure; files/gguf-write.ts lays it out and writes it.
+ * checkpoint (or of what quantization made of them). Pure; files/gguf-write.ts lays it out and save.ts fills it.
  */
 
 import type { DenseTensor, DenseType, Tensor } from "./backends/backend.js";
@@ -16,8 +16,10 @@ import { ggufArchitectureOf, headsOf } from "./model/gguf/architectures.js";
 import { metadataOfConfig } from "./model/gguf/config.js";
 import { type Change, ggufNamesOf, type NameMatch } from "./model/gguf/names.js";
 import { gatherRows, interleavedRows, transposeMatrix } from "./model/gguf/rows.js";
+import type { Plan } from "./plan.js";
 import type { IsqType } from "./quants/table.js";
 import { elementCount } from "./quants/tensor.js";
+import type { SaveFile, SaveTarget } from "./save.js";
 
 /** A tensor that the model has: as in the checkpoint, or quantized. */
 export interface ModelTensor {
@@ -31,24 +33,19 @@ export interface ModelTensor {
 export interface GgufPiece extends GgufTensorSpec {
   /** Checkpoint names of the tensors whose data follow each other in it; none for data of the file's own. */
   readonly parts: readonly string[];
-  /** The bytes of part `index`; without parts, of the whole. Throws `gguf/type` for a tensor of another type than planned. */
-  make(index: number, tensor?: Tensor): Uint8Array;
-}
-
-/** Where a tensor of the model goes in the file. */
-export interface GgufTarget {
-  readonly byteOffset: number;
-  readonly byteLength: number;
-  /** The bytes for it. Throws `gguf/type` for a tensor of another type than planned. */
+  /** As in SaveTarget. */
+  readonly rowGroup: number;
+  /** The bytes of a part, or of some whole groups of its rows. Throws `gguf/type` for another type than planned. */
   make(tensor: Tensor): Uint8Array;
+  /** Without parts: the bytes of the whole. */
+  readonly data?: Uint8Array;
 }
 
-export interface GgufExport {
+export interface GgufExport extends SaveFile {
+  readonly format: "gguf";
   readonly metadata: GgufMetadata;
+  /** Experts share one tensor of the file. */
   readonly pieces: readonly GgufPiece[];
-  readonly layout: GgufLayout;
-  /** By checkpoint name. A tensor may go to several places, experts share one tensor of the file. */
-  readonly targets: ReadonlyMap<string, readonly GgufTarget[]>;
 }
 
 export interface GgufExportOptions {
@@ -58,6 +55,8 @@ export interface GgufExportOptions {
   readonly dense?: DenseType;
   /** Keys of the tokenizer; see model/gguf/tokenizer.ts. Without them the file has none. */
   readonly tokenizer?: GgufMetadata;
+  /** Keys that follow, where the file has none of their name. */
+  readonly further?: GgufMetadata;
 }
 
 /**
@@ -79,8 +78,16 @@ export function planGguf(
   const { metadata: hyper, factors } = metadataOfConfig(config, vocabularyOf(config, groups));
   const pieces = [...groups.values()].map((group) => planPiece(group, config.fields, options.dense));
   for (const { name, values } of factors) {
-    const make = () => narrow(values, "F32");
-    pieces.push({ name, type: "F32", shape: [values.length], parts: [], make });
+    const data = narrow(values, "F32");
+    pieces.push({
+      name,
+      type: "F32",
+      shape: [values.length],
+      parts: [],
+      rowGroup: 0,
+      make: () => data,
+      data,
+    });
   }
   const metadata = new Map<string, GgufValue>(hyper);
   if (options.name !== undefined) metadata.set("general.name", { type: "string", value: options.name });
@@ -88,34 +95,38 @@ export function planGguf(
   if (fileType !== null) metadata.set("general.file_type", { type: "u32", value: fileType });
   metadata.set("general.quantization_version", { type: "u32", value: 2 });
   for (const [key, value] of options.tokenizer ?? NO_TOKENIZER) metadata.set(key, value);
+  for (const [key, value] of options.further ?? []) if (!metadata.has(key)) metadata.set(key, value);
   const layout = layoutGguf(metadata, pieces);
-  return { metadata, pieces, layout, targets: findTargets(pieces, layout) };
+  const { byteLength } = layout;
+  return { format: "gguf", metadata, pieces, byteLength, ...placePieces(pieces, layout) };
 }
 
-function findTargets(pieces: readonly GgufPiece[], layout: GgufLayout): Map<string, GgufTarget[]> {
-  const targets = new Map<string, GgufTarget[]>();
-  for (const [i, { parts, make }] of pieces.entries()) {
+/** Plans the file of a model as `plan` makes it. A head that shares its embedding's data has no tensor. Throws as {@link planGguf}. */
+export function planGgufSave(config: ModelConfig, plan: Plan, options: GgufExportOptions = {}): GgufExport {
+  const own = plan.rows.filter(({ byteLength }) => byteLength > 0);
+  const tensors = own.map(({ tensor, type, shape }) => ({ name: tensor, type, shape }));
+  return planGguf(config, tensors, options);
+}
+
+function placePieces(pieces: readonly GgufPiece[], layout: GgufLayout): Pick<SaveFile, "fixed" | "targets"> {
+  const fixed = [{ byteOffset: 0, bytes: layout.header }];
+  const targets = new Map<string, SaveTarget[]>();
+  for (const [i, { parts, rowGroup, make, data }] of pieces.entries()) {
     const place = layout.tensors[i];
     const byteLength = place.byteLength / Math.max(1, parts.length);
     for (const [index, name] of parts.entries()) {
       const byteOffset = place.byteOffset + index * byteLength;
-      const target = { byteOffset, byteLength, make: (tensor: Tensor) => make(index, tensor) };
-      targets.set(name, [...(targets.get(name) ?? []), target]);
+      targets.set(name, [...(targets.get(name) ?? []), { byteOffset, byteLength, rowGroup, make }]);
     }
+    if (data) fixed.push({ byteOffset: place.byteOffset, bytes: data });
+    if (place.paddingBytes === 0) continue;
+    const end = place.byteOffset + place.byteLength;
+    fixed.push({ byteOffset: end, bytes: new Uint8Array(place.paddingBytes) });
   }
-  return targets;
+  return { fixed, targets };
 }
 
 const NO_TOKENIZER: GgufMetadata = new Map([["tokenizer.ggml.model", { type: "string", value: "none" }]]);
-
-/** Data of one tensor of the file, part by part. `read` gives a tensor by its checkpoint name. */
-export async function* ggufData(
-  piece: GgufPiece,
-  read: (name: string) => Promise<Tensor> | Tensor,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  if (piece.parts.length === 0) yield piece.make(0);
-  for (const [index, name] of piece.parts.entries()) yield piece.make(index, await read(name));
-}
 
 /** The parts of one tensor of the file: one, or one per expert. */
 interface Group {
@@ -151,7 +162,7 @@ function planPiece({ match, parts }: Group, fields: Fields, dense: DenseType | u
     }
   }
   const { change } = match.rule;
-  const shape = changedShape(change, first.shape, fields);
+  const shape = changedShape(change, first.shape);
   const type = typeInFile(name, shape, first, dense);
   if (change !== "none" && !isMovable(change) && type.isq !== null) {
     throw tensorError("gguf/type", first, `is transposed in GGUF files and cannot be ${first.type}`);
@@ -161,19 +172,19 @@ function planPiece({ match, parts }: Group, fields: Fields, dense: DenseType | u
     type: type.name,
     shape: match.expert === null ? shape : [parts.length, ...shape],
     parts: parts.map((part) => part.name),
-    make(index, tensor) {
-      const part = parts[index];
-      if (tensor?.type !== part.type || tensor.shape.join() !== part.shape.join()) {
-        throw tensorError("gguf/type", part, `came as ${tensor?.type}, not as planned`);
+    rowGroup: rowGroupOf(change, first.shape, fields),
+    make(tensor) {
+      if (tensor.type !== first.type || tensor.shape.slice(1).join() !== first.shape.slice(1).join()) {
+        throw tensorError("gguf/type", first, `came as ${tensor.type}, not as planned`);
       }
-      return changeData(change, "scales" in tensor ? tensor : retype(tensor, type), fields);
+      return changeData(change, retype(tensor, type), rowGroupOf(change, first.shape, fields));
     },
   };
 }
 
 /** Whether a change moves whole rows, which quantized tensors allow. */
 function isMovable(change: Change): boolean {
-  return change === "rope-queries" || change === "rope-keys" || change === "latent-values";
+  return change === "rope-queries" || change === "rope-keys";
 }
 
 /** ggml computes with vectors, norms, routers and positions in F32 only; everything else stays as it is. */
@@ -203,20 +214,24 @@ function retype(tensor: Tensor, type: GgmlType): Tensor {
   };
 }
 
-function changedShape(change: Change, shape: readonly number[], fields: Fields): readonly number[] {
-  if (change === "transpose") return [...shape].reverse();
-  void fields;
-  return shape;
+function changedShape(change: Change, shape: readonly number[]): readonly number[] {
+  return change === "transpose" ? [...shape].reverse() : shape;
 }
 
-function changeData(change: Change, tensor: Tensor, fields: Fields): Uint8Array {
+/** Rows that the change needs together; 0: all. */
+function rowGroupOf(change: Change, shape: readonly number[], fields: Fields): number {
+  if (change === "transpose") return 0;
+  if (change !== "rope-queries" && change !== "rope-keys") return 1;
+  const { heads, kvHeads } = headsOf(fields);
+  return shape[0] / (change === "rope-queries" ? heads : kvHeads);
+}
+
+function changeData(change: Change, tensor: Tensor, rowGroup: number): Uint8Array {
   const { data, shape } = tensor;
   switch (change) {
     case "rope-queries":
-    case "rope-keys": {
-      const { heads, kvHeads } = headsOf(fields);
-      return gatherRows(data, interleavedRows(shape[0], change === "rope-queries" ? heads : kvHeads));
-    }
+    case "rope-keys":
+      return gatherRows(data, interleavedRows(shape[0], shape[0] / rowGroup));
     case "transpose":
       return shape.length < 2
         ? data

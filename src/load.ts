@@ -90,14 +90,15 @@ function findSource(checkpoint: Checkpoint, weight: WeightSpec): SourceTensor {
       limit: weight.shape,
     });
   }
-  return { name: found.name, type: sourceType(checkpoint, found), shape: found.shape };
+  const { name, shape, algorithm } = found;
+  return { name, type: sourceType(checkpoint, found), shape, ...(algorithm && { algorithm }) };
 }
 
-/** The type of a tensor, where it is one that weights may have: dense, or a block type of GGUF. */
+/** The type of a tensor, where it is one that weights may have: dense, or quantized. */
 function sourceType(checkpoint: Checkpoint, { name, dtype }: CheckpointEntry): SourceTensor["type"] {
   if (isDense(dtype)) return dtype;
+  if (Object.hasOwn(TYPES, dtype)) return dtype as IsqType;
   const gguf = checkpoint.format === "gguf";
-  if (gguf && Object.hasOwn(TYPES, dtype)) return dtype as IsqType;
   const types = TYPE_NAMES.filter((type) => TYPES[type].ggml !== null);
   const limit = [...Object.keys(DENSE_BYTES), ...(gguf ? types : [])];
   const message = `${name} is ${dtype} in ${checkpoint.name}; weights may be ${limit.join(", ")}`;

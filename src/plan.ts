@@ -33,6 +33,8 @@ export interface SourceTensor {
   /** Tensor name in the checkpoint: the weight's own, or that of the embedding it is tied to. */
   readonly name: string;
   readonly type: DenseType | IsqType;
+  /** The encoder of a quantized tensor, where the file says it. */
+  readonly algorithm?: Algorithm;
   readonly shape: readonly number[];
 }
 

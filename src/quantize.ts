@@ -6,14 +6,17 @@
 import type { Backend, FileTensor, Tensor } from "./backends/backend.js";
 import { isDense, widen } from "./dense.js";
 import { checkAborted } from "./errors.js";
+import type { QuantizedSides } from "./files/checkpoint.js";
 import { type TensorError, tensorError } from "./measure.js";
-import type { Plan, PlanRow } from "./plan.js";
+import type { Plan, PlanRow, SourceTensor } from "./plan.js";
 import { TYPES } from "./quants/table.js";
 
 /** Where the weights come from: a checkpoint, read by ranges. */
 export interface TensorSource {
   /** The tensor's bytes as stored, little-endian. */
   read(name: string): Promise<Uint8Array>;
+  /** What belongs to a quantized tensor beside its bytes; absent: block types have all in their blocks. */
+  readSides?(name: string): Promise<QuantizedSides>;
   /** Where the tensor lies in a plain file that other threads can open; null or absent: only `read` can have it. */
   locate?(name: string): { readonly path: string; readonly byteOffset: number } | null;
 }
@@ -127,11 +130,21 @@ export function createRowMaker(
 }
 
 async function readTensor(source: TensorSource, row: PlanRow): Promise<Tensor> {
-  const { name, type } = row.source;
-  const data = await source.read(name);
-  if (isDense(type)) return { type, shape: row.shape, data };
-  // Which encoder filled a file's blocks is not known, and decoding does not ask.
-  return { type, algorithm: TYPES[type].algorithms[0], shape: row.shape, data };
+  return storedTensor(row.source, row.shape, await source.read(row.source.name), source);
+}
+
+/** Stored bytes as a tensor: the whole, or rows of it where the type has no side values. */
+export async function storedTensor(
+  { name, type, algorithm }: SourceTensor,
+  shape: readonly number[],
+  data: Uint8Array,
+  source: TensorSource,
+): Promise<Tensor> {
+  if (isDense(type)) return { type, shape, data };
+  const { family, algorithms } = TYPES[type];
+  // Decoding blocks does not ask which encoder filled them.
+  const stored = { type, algorithm: algorithm ?? algorithms[0], shape, data };
+  return family === "block" || !source.readSides ? stored : { ...stored, ...(await source.readSides(name)) };
 }
 
 /** A row's source as workers can read it, where they can. */
@@ -141,7 +154,8 @@ export function locateRow(source: TensorSource, { source: from, shape }: PlanRow
   return place ? { ...place, type: from.type, shape } : null;
 }
 
-function quantizeOptionsOf(row: PlanRow, { importance, signal }: QuantizeModelOptions) {
+/** What a backend is told about a row. */
+export function quantizeOptionsOf(row: PlanRow, { importance, signal }: QuantizeModelOptions) {
   const own = importanceOf(row, importance);
   return {
     shape: row.shape,

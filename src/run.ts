@@ -16,7 +16,9 @@ import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, p
 import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
 import type { IsqType } from "./quants/table.js";
 import { parseType } from "./quants/tensor.js";
+import { savePeakByteLength } from "./save.js";
 import type { TopologyRule } from "./topology.js";
+import { planFile, saveFormatOf, type WriteOptions, type WriteReport, writeModel } from "./write-model.js";
 
 /** A prompt as text, as a conversation for the chat template, or as token ids. */
 export type Prompt =
@@ -45,6 +47,15 @@ export interface Generated {
 /** Options of loading and of re-ISQ. */
 export type WorkOptions = Omit<QuantizeModelOptions, "importance">;
 
+/** What saving would do. */
+export interface SavePlan {
+  readonly plan: Plan;
+  /** Of the file, without what it says about its sources. */
+  readonly byteLength: number;
+  /** Tensors in memory at the worst moment. */
+  readonly peakByteLength: number;
+}
+
 /** Collects how a model is to be loaded; `build` does it. Every `with…` method returns the builder. */
 export class TextModelBuilder {
   readonly #model: string | Directory;
@@ -55,7 +66,7 @@ export class TextModelBuilder {
   #log: ((line: string) => void) | undefined;
   #contextLength: number | undefined;
 
-  /** @param model A folder's path (Node, Deno, Bun) or a {@link Directory} of files (anywhere). */
+  /** @param model Path of a folder or a GGUF file (Node, Deno, Bun), or a {@link Directory} of files (anywhere). */
   constructor(model: string | Directory) {
     this.#model = model;
   }
@@ -151,6 +162,41 @@ export class TextModelBuilder {
     }
   }
 
+  /** The plan of {@link save}, and what the file and the work in memory would take. Reads no weight. */
+  async planSave(path: string): Promise<SavePlan> {
+    const opened = await this.#open();
+    try {
+      const decided = plan(opened.program, opened.sourceOf, this.#request);
+      const file = planFile(saveFormatOf(path), opened, decided);
+      const { byteLength } = file;
+      return { plan: decided, byteLength, peakByteLength: savePeakByteLength(file, decided) };
+    } finally {
+      await opened.checkpoint.close();
+    }
+  }
+
+  /**
+   * Quantizes the model into a file, `.gguf` or `.safetensors`, without loading it. The file appears when it is complete;
+   * interrupted, the same call goes on where it was. Throws `output/*`, and as {@link build} does while it plans.
+   */
+  async save(
+    path: string,
+    options: Omit<WriteOptions, "importance" | "algorithm"> = {},
+  ): Promise<WriteReport> {
+    const opened = await this.#open();
+    let backend: Backend | undefined;
+    try {
+      const decided = plan(opened.program, opened.sourceOf, this.#request);
+      backend = await this.#openBackend();
+      const { algorithm } = this.#request;
+      const work = { ...this.#workOptions(options), ...options, ...(algorithm && { algorithm }) };
+      return await writeModel(opened, decided, path, backend, work);
+    } finally {
+      if (typeof this.#backend === "string") await backend?.dispose();
+      await opened.checkpoint.close();
+    }
+  }
+
   /**
    * Opens, quantizes and places the model. Throws the tagged error of whatever is wrong with files or options, before
    * any weight is read where that can be known.
@@ -183,8 +229,11 @@ export class TextModelBuilder {
   }
 
   async #open(): Promise<OpenedModel> {
-    const directory = typeof this.#model === "string" ? await openFolder(this.#model) : this.#model;
-    return openModel(directory, this.#architecture);
+    const architecture = this.#architecture !== undefined && { architecture: this.#architecture };
+    if (typeof this.#model !== "string") return openModel(this.#model, { ...architecture });
+    const file = /^(.*[/\\])?([^/\\]+\.gguf)$/i.exec(this.#model);
+    if (!file) return openModel(await openFolder(this.#model), { ...architecture });
+    return openModel(await openFolder(file[1] ?? "."), { ...architecture, gguf: file[2] });
   }
 
   #openBackend(): Promise<Backend> {

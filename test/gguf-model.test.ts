@@ -1,7 +1,7 @@
 /** Models in GGUF files: written, opened again, run, and quantized again. */
 
 import { beforeAll, describe, expect, test } from "vitest";
-import { reference } from "../src/backends/reference.js";
+import { wasm } from "../src/backends/wasm.js";
 import { widen } from "../src/dense.js";
 import { openGguf } from "../src/files/gguf.js";
 import { fromBytes } from "../src/files/source.js";
@@ -12,14 +12,14 @@ import { placeModel } from "../src/place.js";
 import { type PlanRequest, plan } from "../src/plan.js";
 import { dequantize, quantize, TYPE_NAMES, TYPES } from "../src/quants/index.js";
 import { makeCheckpoint } from "./fixtures/architecture.js";
-import { ggufDirectory, toGguf, withEmbeddings } from "./gguf-support.js";
+import { expectSame, ggufDirectory, toGguf, withEmbeddings } from "./gguf-support.js";
 
 const TOKENS = [1, 483, 810, 1667, 328, 416, 4095, 0, 9, 1024];
 const BLOCK_TYPES = TYPE_NAMES.filter((type) => TYPES[type].ggml !== null);
 
-/** Logits on the reference backend after quantizing as requested. */
+/** Logits after quantizing as requested. */
 async function run(opened: OpenedModel, request: Partial<PlanRequest> = {}, tokens = TOKENS) {
-  const backend = reference();
+  const backend = await wasm();
   const session = await backend.open(opened.program, { cachePositions: 64 });
   const decided = plan(opened.program, opened.sourceOf, { type: null, ...request });
   const report = await placeModel(decided, opened.checkpoint, backend, session);
@@ -39,11 +39,11 @@ describe("tiny-mistral", () => {
     for (const weight of mistral.program.weights) {
       const [a, b] = [mistral.sourceOf(weight), opened.sourceOf(weight)];
       const theirs = await opened.checkpoint.read(b.name);
-      if (a.type === b.type) expect(theirs).toEqual(await mistral.checkpoint.read(a.name));
+      if (a.type === b.type) expectSame(theirs, await mistral.checkpoint.read(a.name));
       else expect([weight.role, b.type]).toEqual(["norm", "F32"]);
     }
     const [first, second] = [await run(mistral), await run(opened)];
-    expect(second.logits).toEqual(first.logits);
+    expectSame(second.logits, first.logits);
     expect(opened.config.fields.values).toMatchObject({
       hidden_size: 256,
       rms_norm_eps: 1e-5,
@@ -65,26 +65,26 @@ describe("tiny-mistral", () => {
     const { shape } = weight;
     const original = { type: "BF16" as const, shape, data: await mistral.checkpoint.read(name) };
     const q8 = quantize("Q8_0", widen(original), { shape });
-    expect(await opened.checkpoint.read(name)).toEqual(q8.data);
+    expectSame(await opened.checkpoint.read(name), q8.data);
     const again = await toGguf(opened, { type: "Q4K" });
     const file = await openGguf(fromBytes(again));
     const reopened = await openModel(ggufDirectory(again), { gguf: "model.gguf" });
     expect(file.tensors.get("blk.3.attn_q.weight")?.dtype).toBe("Q4_K");
-    expect(await reopened.checkpoint.read(name)).toEqual(quantize("Q4K", dequantize(q8), { shape }).data);
+    expectSame(await reopened.checkpoint.read(name), quantize("Q4K", dequantize(q8), { shape }).data);
   });
 
   test.each(BLOCK_TYPES)("%s of the same type is copied, and runs the same", async (type) => {
     const request = { type, ...withEmbeddings(type) };
     const bytes = await toGguf(mistral, request);
     const opened = await openModel(ggufDirectory(bytes), { gguf: "model.gguf" });
-    expect(await toGguf(opened, request)).toEqual(bytes);
-    expect(await toGguf(opened)).toEqual(bytes); // nothing asked for: stays as it is
+    expectSame(await toGguf(opened, request), bytes);
+    expectSame(await toGguf(opened), bytes); // nothing asked for: stays as it is
     const tokens = TOKENS.slice(0, 3);
     const direct = await run(mistral, request, tokens);
     const kept = await run(opened, {}, tokens);
     const copied = await run(opened, { type }, tokens);
-    expect(kept.logits).toEqual(direct.logits);
-    expect(copied.logits).toEqual(direct.logits);
+    expectSame(kept.logits, direct.logits);
+    expectSame(copied.logits, direct.logits);
     const quantized = copied.report.tensors.filter((row) => row.type === type);
     expect(quantized).toHaveLength(44);
     expect(quantized.every((row) => row.algorithm === null)).toBe(true);

@@ -3,30 +3,37 @@
 import type { TextModel, TextModelBuilder } from "../run.js";
 import { createProgress } from "./progress.js";
 
+/** Runs `work` with a signal that Ctrl-C fires. */
+export async function withInterrupt<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const abort = new AbortController();
+  const interrupt = () => abort.abort("interrupted");
+  process.once("SIGINT", interrupt);
+  try {
+    return await work(abort.signal);
+  } finally {
+    process.off("SIGINT", interrupt);
+  }
+}
+
 /** Builds with a progress bar, runs `use`, and disposes the model whatever happens. */
 export async function withModel(
   builder: TextModelBuilder,
   use: (model: TextModel, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const abort = new AbortController();
-  const interrupt = () => abort.abort("interrupted");
-  process.once("SIGINT", interrupt);
   const progress = createProgress("quantizing");
-  try {
-    const model = await builder.build({
-      signal: abort.signal,
-      onProgress: ({ done, total, row }) => progress.update(done, total, `${row.tensor} ${row.type}`),
-    });
-    progress.end();
+  await withInterrupt(async (signal) => {
+    const model = await builder
+      .build({
+        signal,
+        onProgress: ({ done, total, row }) => progress.update(done, total, `${row.tensor} ${row.type}`),
+      })
+      .finally(() => progress.end());
     try {
-      await use(model, abort.signal);
+      await use(model, signal);
     } finally {
       await model.dispose();
     }
-  } finally {
-    progress.end();
-    process.off("SIGINT", interrupt);
-  }
+  });
 }
 
 /** Where a model runs, as in `threads (2)`. */

@@ -3,12 +3,15 @@
 
 import { Command, CommanderError } from "commander";
 import { isIsqError } from "../errors.js";
+import { addDiffCommand, addInspectCommand, addVerifyCommand } from "./inspect.js";
 import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
+import { addQuantizeCommand } from "./quantize.js";
 import { addRunCommand } from "./run.js";
 import { addVectorsCommand } from "./vectors.js";
 
 /** Exit codes: 0 done, 1 failed while working or judged wrong, 2 bad input, 130 interrupted. */
+/** Exit codes: 0 done, 1 failed while working or (diff) a difference, 2 bad input, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
   const program = new Command("isq")
     .description("In-situ quantization of transformer weights: load, quantize, run, measure.")
@@ -16,11 +19,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     .exitOverride();
   addRunCommand(program);
   addPlanCommand(program);
+  addQuantizeCommand(program);
+  addInspectCommand(program);
+  addVerifyCommand(program);
+  addDiffCommand(program);
   addPerplexityCommand(program);
   addVectorsCommand(program);
   try {
     await program.parseAsync(argv, { from: "user" });
     return Number(process.exitCode ?? 0);
+    return Number(process.exitCode ?? 0); // a command that found what it looked for may say 1
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has said it already
     if (isIsqError(error, "aborted")) return 130;

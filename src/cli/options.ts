@@ -67,23 +67,29 @@ export function addModelForms<Own extends object>(
   command: Command,
   action: (builder: TextModelBuilder, options: Own & BuildOptions) => Promise<void>,
 ): void {
-  command
+  const plain = command
     .command("plain")
-    .description("a folder with config.json, tokenizer.json and safetensors files")
-    .requiredOption("-m, --model-id <dir>", "the model's folder")
+    .description("a folder with config.json, tokenizer.json and safetensors files");
+  addModelOptions(plain).action(async (_own, form: Command) => {
+    const options = form.optsWithGlobals() as Own & BuildOptions;
+    await action(createBuilder(options), options);
+  });
+}
+
+/** Adds `-m` and `-a`. */
+export function addModelOptions(command: Command): Command {
+  return command
+    .requiredOption("-m, --model-id <path>", "the model's folder, or a GGUF file")
     .option(
       "-a, --arch <name>",
       `architecture (config.json says when left out): ${ARCHITECTURE_NAMES.join(" ")}`,
-    )
-    .action(async (_own, plain: Command) => {
-      const options = plain.optsWithGlobals() as Own & BuildOptions;
-      await action(createBuilder(options), options);
-    });
+    );
 }
 
-type BuildOptions = QuantizationOptions & PlainOptions & Partial<RuntimeOptions>;
+export type BuildOptions = QuantizationOptions & PlainOptions & Partial<RuntimeOptions>;
 
-function createBuilder(options: BuildOptions): TextModelBuilder {
+/** A builder for the chosen model with all options. */
+export function createBuilder(options: BuildOptions): TextModelBuilder {
   const builder = new TextModelBuilder(options.modelId).withAlgorithm(options.algorithm);
   if (options.isq !== undefined) builder.withIsq(options.isq);
   if (options.arch !== undefined) builder.withArchitecture(options.arch);

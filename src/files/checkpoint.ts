@@ -2,6 +2,7 @@
 
 import { IsqError } from "../errors.js";
 import { LIMITS, type Limits } from "../limits.js";
+import type { Algorithm } from "../quants/table.js";
 import { type Directory, readFile } from "./directory.js";
 import { finishJson, JsonError, openJson, quote, readObject, readString, skipValue } from "./json.js";
 import {
@@ -10,10 +11,22 @@ import {
   type SafetensorsEntry,
   type SafetensorsOptions,
 } from "./safetensors.js";
+import { type QuantizedEntry, readQuantizedEntries, sideVectors } from "./safetensors-quantized.js";
 import type { ByteSource } from "./source.js";
 
-/** A tensor as a checkpoint has it. */
-export type CheckpointEntry = Pick<SafetensorsEntry, "name" | "dtype" | "shape" | "byteLength">;
+/** A tensor as a checkpoint has it. Quantized ones have a type of quants/table.ts. */
+export interface CheckpointEntry extends Pick<SafetensorsEntry, "name" | "dtype" | "shape" | "byteLength"> {
+  /** The encoder of a quantized tensor, where the file says it. */
+  readonly algorithm?: Algorithm;
+}
+
+/** What decoding a quantized tensor needs beside its bytes. */
+export interface QuantizedSides {
+  readonly scales?: Float32Array;
+  readonly zeros?: Float32Array;
+  readonly quantizeScale?: number;
+  readonly dequantizeScale?: number;
+}
 
 export interface Checkpoint {
   /** For error messages. */
@@ -24,6 +37,10 @@ export interface Checkpoint {
   read(name: string): Promise<Uint8Array>;
   /** Bytes `start` to `end` of one tensor, counted from its own start. Throws `tensor/missing`, `source/*`. */
   readRange(name: string, start: number, end: number): Promise<Uint8Array>;
+  /** What belongs to a quantized tensor, where the file has it; absent: the bytes are all. Throws as `read`. */
+  readSides?(name: string): Promise<QuantizedSides>;
+  /** The files that it consists of. */
+  readonly sources: readonly ByteSource[];
   /** Where a tensor's bytes lie, when it is in a plain file; null otherwise. Throws `tensor/missing`. */
   locate(name: string): { readonly path: string; readonly byteOffset: number } | null;
   /** Closes the files. */
@@ -86,7 +103,7 @@ async function openShards(
     for (const [tensor, file] of shardOf ?? []) {
       if (!owners.has(tensor)) throw indexError(name, `${file} lacks ${quote(tensor)}`, tensor);
     }
-    return createCheckpoint(name, owners, close);
+    return createCheckpoint(name, owners, opened, limits, close);
   } catch (error) {
     await close();
     throw error;
@@ -96,10 +113,20 @@ async function openShards(
 function createCheckpoint(
   name: string,
   owners: ReadonlyMap<string, Safetensors>,
+  sources: readonly ByteSource[],
+  limits: Limits,
   close: () => Promise<void>,
 ): Checkpoint {
-  const tensors = new Map<string, SafetensorsEntry>();
+  const tensors = new Map<string, CheckpointEntry>();
   for (const [tensor, shard] of owners) tensors.set(tensor, shard.tensors.get(tensor)!);
+  const quantized = new Map<string, QuantizedEntry>();
+  for (const shard of new Set(owners.values())) {
+    for (const [tensor, entry] of readQuantizedEntries(shard.source.name, shard, limits)) {
+      quantized.set(tensor, entry);
+      const { type, ...rest } = entry;
+      tensors.set(tensor, { ...tensors.get(tensor)!, ...rest, dtype: type });
+    }
+  }
   const find = (tensor: string): Safetensors => {
     const owner = owners.get(tensor);
     if (owner) return owner;
@@ -110,14 +137,36 @@ function createCheckpoint(
     name,
     format: "safetensors",
     tensors,
+    sources,
     close,
     read: async (tensor) => find(tensor).read(tensor),
     readRange: async (tensor, start, end) => find(tensor).readRange(tensor, start, end),
+    readSides: async (tensor) => readSides(find(tensor), tensor, quantized.get(tensor)),
     locate(tensor) {
       const { path } = find(tensor).source;
-      return path === undefined ? null : { path, byteOffset: tensors.get(tensor)!.byteOffset };
+      return path === undefined ? null : { path, byteOffset: find(tensor).tensors.get(tensor)!.byteOffset };
     },
   };
+}
+
+async function readSides(
+  shard: Safetensors,
+  tensor: string,
+  entry: QuantizedEntry | undefined,
+): Promise<QuantizedSides> {
+  if (!entry) {
+    const message = `${shard.source.name}: ${quote(tensor)} is not quantized`;
+    throw new IsqError("safetensors/quantized", message, { file: shard.source.name, tensor });
+  }
+  const vectors: Float32Array[] = [];
+  for (const { suffix } of sideVectors(entry.type, entry.shape)) {
+    const bytes = await shard.read(tensor + suffix);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    vectors.push(Float32Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true)));
+  }
+  const [scales, zeros] = vectors;
+  if (zeros) return { scales, zeros };
+  return scales ? { quantizeScale: scales[0], dequantizeScale: scales[1] } : {};
 }
 
 /** Reads `weight_map`: tensor name to shard file. */

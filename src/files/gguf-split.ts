@@ -28,6 +28,8 @@ export interface GgufFiles {
   readRange(name: string, start: number, end: number): Promise<Uint8Array>;
   /** Path of the plain file that has the tensor; null where it is in none. */
   pathOf(name: string): string | null;
+  /** The files. */
+  readonly sources: readonly ByteSource[];
   close(): Promise<void>;
 }
 
@@ -129,6 +131,7 @@ function joinShards(name: string, shards: readonly Gguf[], close: () => Promise<
     warnings: shards.flatMap(({ warnings }) => warnings),
     read: async (tensor) => find(tensor).read(tensor),
     readRange: async (tensor, start, end) => find(tensor).readRange(tensor, start, end),
+    sources: shards.map(({ source }) => source),
     pathOf: (tensor) => find(tensor).source.path ?? null,
     close,
   };

@@ -13,12 +13,7 @@ export type Change =
   /** The file has the weight plus one. */
   | "plus-one"
   /** The file has the matrix transposed. */
-  | "transpose"
-  /** The file has a vector, the checkpoint a matrix of one row. */
-  | "squeeze"
-  /** Keys' part of the joint up-projection of latent attention, each head transposed; and the values' part. */
-  | "latent-keys"
-  | "latent-values";
+  | "transpose";
 
 export interface TensorRule {
   /** Checkpoint pattern: `model.layers.{l}.self_attn.q_proj`. */
