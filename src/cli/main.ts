@@ -10,8 +10,7 @@ import { addQuantizeCommand } from "./quantize.js";
 import { addRunCommand } from "./run.js";
 import { addVectorsCommand } from "./vectors.js";
 
-/** Exit codes: 0 done, 1 failed while working or judged wrong, 2 bad input, 130 interrupted. */
-/** Exit codes: 0 done, 1 failed while working or (diff) a difference, 2 bad input, 130 interrupted. */
+/** Exit codes: 0 done, 1 failed while working, judged wrong or (diff) a difference, 2 bad input, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
   const program = new Command("isq")
     .description("In-situ quantization of transformer weights: load, quantize, run, measure.")
@@ -27,7 +26,6 @@ export async function main(argv: readonly string[]): Promise<number> {
   addVectorsCommand(program);
   try {
     await program.parseAsync(argv, { from: "user" });
-    return Number(process.exitCode ?? 0);
     return Number(process.exitCode ?? 0); // a command that found what it looked for may say 1
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has said it already
