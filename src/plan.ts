@@ -11,7 +11,7 @@ import { DENSE_BYTES, isDense } from "./dense.js";
 import { IsqError } from "./errors.js";
 import { type Algorithm, type IsqType, TYPES } from "./quants/table.js";
 import { byteLengthOf, elementCount, fits, rowElements } from "./quants/tensor.js";
-import { findRule, type TopologyRule } from "./topology.js";
+import { checkTopology, type Device, findRules, type TopologyRule } from "./topology.js";
 
 /** `default` and `mistralrs` stand for an algorithm of each type's own list: the first, or `mistralrs`. */
 export const ALGORITHM_CHOICES = ["default", "mistralrs"] as const;
@@ -53,6 +53,12 @@ export interface PlanRow {
   /** Encoder, or null when the tensor is kept, which a quantized one may be as well. */
   readonly algorithm: Algorithm | null;
   readonly importance: "none" | "used" | "dropped";
+  /** Index of the topology rule that decided, or null. */
+  readonly rule: number | null;
+  /** Rules that cover the tensor too and that the deciding one overrules, the strongest first. */
+  readonly overruled: readonly number[];
+  /** The device that the rule asks for; null: where the model is. */
+  readonly device: Device | null;
   readonly byteLength: number;
   readonly bitsPerWeight: number;
   /** Why the result is not what was asked for, or why the tensor is kept. Null when it is plainly as requested. */
@@ -101,10 +107,9 @@ export function plan(
   sourceOf: (weight: WeightSpec) => SourceTensor,
   request: PlanRequest,
 ): Plan {
-  const usedRules = new Set<TopologyRule>();
-  const rows = program.weights.map((weight, index) =>
-    planWeight(weight, index, sourceOf(weight), request, usedRules),
-  );
+  const topology = request.topology ?? [];
+  checkTopology(topology, layerCount(program));
+  const rows = program.weights.map((weight, index) => planWeight(weight, index, sourceOf(weight), request));
   const totals = sumRows(rows);
   if (request.type !== null && totals.quantizedTensors === 0) {
     throw new IsqError("plan/nothing", `no tensor of this model can be quantized to ${request.type}`, {
@@ -112,7 +117,8 @@ export function plan(
       value: request.type,
     });
   }
-  const unusedRules = (request.topology ?? []).flatMap((rule, index) => (usedRules.has(rule) ? [] : [index]));
+  const usedRules = new Set(rows.map((row) => row.rule));
+  const unusedRules = topology.flatMap((_, index) => (usedRules.has(index) ? [] : [index]));
   const body = { requested: request.type, rows, totals, unusedRules };
   return Object.freeze({ ...body, hash: bytesToHex(sha256(utf8ToBytes(JSON.stringify(body)))) });
 }
@@ -141,15 +147,11 @@ export function substituteType(
   return { type: next.type, reason: next.type === null ? next.reason : `${type} → ${next.type}: ${why}` };
 }
 
-function planWeight(
-  weight: WeightSpec,
-  index: number,
-  source: SourceTensor,
-  request: PlanRequest,
-  usedRules: Set<TopologyRule>,
-): PlanRow {
+function planWeight(weight: WeightSpec, index: number, source: SourceTensor, request: PlanRequest): PlanRow {
   const sourceByteLength = storedByteLength(source.type, weight.shape, weight.name);
+  const { requested, reason, ...ruled } = applyRules(weight, request);
   const base = {
+    ...ruled,
     tensor: weight.name,
     weight: index,
     layer: weight.layer,
@@ -170,7 +172,6 @@ function planWeight(
     substituted,
   });
 
-  const { requested, reason } = requestedType(weight, request, usedRules);
   if (requested === null) return keep(null, reason, false);
   const substitute = substituteType(requested, weight.shape);
   if (substitute.reason !== null) refuseIfStrict(request, weight.name, substitute.reason);
@@ -203,19 +204,29 @@ function storedByteLength(type: DenseType | IsqType, shape: readonly number[], n
 }
 
 /** What the request and its rules ask for one weight, and why when that is nothing. */
-function requestedType(
+function applyRules(
   weight: WeightSpec,
   request: PlanRequest,
-  usedRules: Set<TopologyRule>,
-): { requested: IsqType | null; reason: string | null } {
+): Pick<PlanRow, "requested" | "reason" | "rule" | "overruled" | "device"> {
+  const topology = request.topology ?? [];
+  const [index, ...overruled] = findRules(topology, weight);
+  const found = index === undefined ? undefined : topology[index];
   const never = QUANTIZABLE[weight.role];
-  const rule = findRule(request.topology ?? [], weight);
-  const named = rule?.pattern !== undefined && weight.role === "embedding";
-  if (never !== null && !named) return { requested: null, reason: never };
-  if (rule) usedRules.add(rule);
-  if (rule?.isq === "none") return { requested: null, reason: "the topology leaves it unquantized" };
-  const requested = rule?.isq ?? request.type;
-  return { requested, reason: requested === null ? "no type was asked for" : null };
+  const refused = never !== null && !(found?.pattern !== undefined && weight.role === "embedding");
+  const device = found?.device ?? null;
+  // A rule about types alone decides nothing for a tensor whose type nothing can change.
+  if (refused && device === null)
+    return { requested: null, reason: never, rule: null, overruled: [], device };
+  const ruled = { rule: index ?? null, overruled, device };
+  if (refused) return { requested: null, reason: never, ...ruled };
+  if (found?.isq === "none")
+    return { requested: null, reason: "the topology leaves it unquantized", ...ruled };
+  const requested = found?.isq ?? request.type;
+  return { requested, reason: requested === null ? "no type was asked for" : null, ...ruled };
+}
+
+function layerCount({ weights }: Program): number {
+  return weights.reduce((most, { layer }) => Math.max(most, layer === null ? 0 : layer + 1), 0);
 }
 
 function planImportance(

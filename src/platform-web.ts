@@ -4,9 +4,15 @@ import type { Backend } from "./backends/backend.js";
 import type { OpenBackendOptions } from "./backends/open.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
+import type { ByteSource } from "./files/source.js";
 
 export function openDirectory(path: string): Promise<Directory> {
   const message = `this runtime has no file system to open ${path}; pass a Directory of Blobs`;
+  return Promise.reject(new IsqError("backend/unavailable", message, { file: path }));
+}
+
+export function openFile(path: string): Promise<ByteSource> {
+  const message = `this runtime has no file system to open ${path}; pass a Blob`;
   return Promise.reject(new IsqError("backend/unavailable", message, { file: path }));
 }
 

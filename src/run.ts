@@ -5,6 +5,7 @@ import { type BackendChoice, type OpenBackendOptions, openBackend } from "./back
 import { CACHE_BLOCK } from "./backends/program.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
+import { type InputFile, readTopologyFile } from "./inputs.js";
 import { type OpenedModel, openModel } from "./load.js";
 import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
 import { type ChatMessage, renderChat } from "./model/chat.js";
@@ -16,7 +17,7 @@ import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, p
 import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
 import type { IsqType } from "./quants/table.js";
 import { parseType } from "./quants/tensor.js";
-import type { TopologyRule } from "./topology.js";
+import { checkDevice, type TopologyRule } from "./topology.js";
 
 /** A prompt as text, as a conversation for the chat template, or as token ids. */
 export type Prompt =
@@ -49,6 +50,7 @@ export type WorkOptions = Omit<QuantizeModelOptions, "importance">;
 export class TextModelBuilder {
   readonly #model: string | Directory;
   #request: PlanRequest = { type: null };
+  #topologyFile: InputFile | undefined;
   #architecture: string | undefined;
   #backend: Backend | BackendChoice = "auto";
   #backendOptions: OpenBackendOptions = {};
@@ -80,7 +82,14 @@ export class TextModelBuilder {
 
   /** Rules for single tensors and layers; see topology.ts for their precedence. */
   withTopology(topology: readonly TopologyRule[]): this {
+    this.#topologyFile = undefined;
     return this.#with({ topology });
+  }
+
+  /** Rules from a YAML file, a path or a Blob, instead of those of {@link withTopology}; read when the model is built. */
+  withTopologyFile(file: InputFile): this {
+    this.#topologyFile = file;
+    return this;
   }
 
   /** Importance by weight name, one value per input column. */
@@ -143,9 +152,10 @@ export class TextModelBuilder {
 
   /** The plan alone: reads the config and the headers, no weight. Throws as {@link build} does up to there. */
   async plan(): Promise<Plan> {
+    const request = await this.#readRequest();
     const opened = await this.#open();
     try {
-      return plan(opened.program, opened.sourceOf, this.#request);
+      return plan(opened.program, opened.sourceOf, request);
     } finally {
       await opened.checkpoint.close();
     }
@@ -156,23 +166,25 @@ export class TextModelBuilder {
    * any weight is read where that can be known.
    */
   async build(options: WorkOptions = {}): Promise<TextModel> {
+    const request = await this.#readRequest();
     const opened = await this.#open();
     let session: Session | undefined;
     let backend: Backend | undefined;
     const ownsBackend = typeof this.#backend === "string";
     try {
-      const decided = plan(opened.program, opened.sourceOf, this.#request);
+      const decided = plan(opened.program, opened.sourceOf, request);
       const tokenizer = await openTokenizer(opened.directory, opened.config);
       backend = await this.#openBackend();
+      checkDevices(decided, backend);
       const { contextLength } = opened.program;
       const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
       session = await backend.open(opened.program, { cachePositions });
       this.#log?.(describePlan(decided, describeBackend(backend)));
-      const work = this.#workOptions(options);
+      const work = workOptions(request, options);
       const report = await placeModel(decided, opened.checkpoint, backend, session, work);
       this.#log?.(describeReport(report));
       const language = new LanguageModel(opened.program, session, { cachePositions });
-      const parts = { opened, tokenizer, backend, ownsBackend, language, report, request: this.#request };
+      const parts = { opened, tokenizer, backend, ownsBackend, language, report, request };
       return new TextModel(parts);
     } catch (error) {
       await session?.dispose();
@@ -192,9 +204,10 @@ export class TextModelBuilder {
     return openBackend(this.#backend, this.#backendOptions);
   }
 
-  #workOptions(options: WorkOptions): QuantizeModelOptions {
-    const { importance } = this.#request;
-    return { ...options, ...(importance && { importance }) };
+  /** The request with what its files say. */
+  async #readRequest(): Promise<PlanRequest> {
+    if (this.#topologyFile === undefined) return this.#request;
+    return { ...this.#request, topology: await readTopologyFile(this.#topologyFile) };
   }
 
   #with(part: Partial<PlanRequest>): this {
@@ -298,7 +311,7 @@ export class TextModel {
   async reIsq(type: string, options: WorkOptions = {}): Promise<QuantizeReport> {
     const { opened, backend, language, request } = this.#parts;
     const next = plan(opened.program, opened.sourceOf, { ...request, type: parseType(type) as IsqType });
-    const work = { ...options, ...(request.importance && { importance: request.importance }) };
+    const work = workOptions(request, options);
     const report = await replaceModel(this.#plan, next, opened.checkpoint, backend, language, work);
     this.#plan = next;
     this.#report = report;
@@ -318,6 +331,15 @@ export class TextModel {
     if ("prompt" in prompt) return this.tokenizer.encode(prompt.prompt, { addSpecialTokens: true });
     return this.tokenizer.encode(renderChat(this.tokenizer, prompt.messages), { addSpecialTokens: false });
   }
+}
+
+function workOptions({ importance }: PlanRequest, options: WorkOptions): QuantizeModelOptions {
+  return { ...options, ...(importance && { importance }) };
+}
+
+/** Throws `topology/device` for the first tensor that is to be where the model is not. */
+function checkDevices({ rows }: Plan, { name }: Backend): void {
+  for (const { device, tensor } of rows) if (device !== null) checkDevice(device, name, tensor);
 }
 
 /** A folder by path, where the runtime has files. */

@@ -4,6 +4,7 @@ import type { Backend } from "../backends/backend.js";
 import type { OpenBackendOptions } from "../backends/open.js";
 
 export { openDirectory } from "./directory.js";
+export { openFile } from "./file-source.js";
 
 /** Throws as `threads` of isq/threads. Loaded when asked for: a pool is much code for who wants none. */
 export async function openThreads(options: OpenBackendOptions): Promise<Backend> {
