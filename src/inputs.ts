@@ -1,6 +1,7 @@
 /** Files that belong to a request, not to a model: topologies and importance matrices. Their readers are loaded when asked for. */
 
 import { IsqError } from "./errors.js";
+import type { Imatrix } from "./files/imatrix-entry.js";
 import { type ByteSource, fromBlob, readAll } from "./files/source.js";
 import { LIMITS } from "./limits.js";
 import type { TopologyRule } from "./topology.js";
@@ -22,6 +23,17 @@ export async function readTopologyFile(file: InputFile): Promise<TopologyRule[]>
   try {
     const bytes = await readAll(source, LIMITS.topologyBytes);
     return parseTopology(decode(bytes, source.name), source.name);
+  } finally {
+    await source.close?.();
+  }
+}
+
+/** Reads an importance matrix of any form. Throws `source/*`, `imatrix/*`, `gguf/*`. */
+export async function readImatrix(file: InputFile): Promise<Imatrix> {
+  const { openImatrix } = await import("./files/imatrix.js");
+  const source = await openInput(file);
+  try {
+    return await openImatrix(source);
   } finally {
     await source.close?.();
   }

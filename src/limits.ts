@@ -37,6 +37,10 @@ export const LIMITS = {
   ggufRank: 4,
   /** Alignment of the data: real files have 32; a huge one wastes that much per tensor (CWE-770). */
   ggufAlignment: 1024 * 1024,
+  /** Bytes of an importance matrix, which is read whole: those of the largest mixtures of experts have some 1.5 GB (CWE-770). */
+  imatrixBytes: 2 ** 31 - 1,
+  /** Entries of an importance matrix: ten per layer of the deepest models, times experts where they are apart. */
+  imatrixEntries: 1_000_000,
   /**
    * Bytes of a topology file: a rule for each layer of the deepest models takes a few kB, and the YAML reader takes
    * quadratic time for anchors (CWE-770).

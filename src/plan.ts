@@ -85,6 +85,8 @@ export interface Plan {
   readonly totals: PlanTotals;
   /** Rules that decided for no tensor, by index. */
   readonly unusedRules: readonly number[];
+  /** Names of the importance that are no weight's. */
+  readonly unusedImportance: readonly string[];
   /** sha256 (hex) of everything above. */
   readonly hash: string;
 }
@@ -100,7 +102,8 @@ const QUANTIZABLE: Readonly<Record<WeightRole, string | null>> = {
 
 /**
  * Decides every tensor of a program. `sourceOf` gives the checkpoint's tensor for a weight. Throws `plan/strict` for a
- * substitution in a strict plan and `plan/nothing` when a type was asked for and no tensor can take any.
+ * substitution in a strict plan and `plan/nothing` when a
+ * type or importance was given and no tensor can take any.
  */
 export function plan(
   program: Program,
@@ -117,9 +120,15 @@ export function plan(
       value: request.type,
     });
   }
+  if (request.importance && rows.every((row) => row.algorithm === null)) {
+    const message = "importance was given, and nothing is quantized: name a type or give rules";
+    throw new IsqError("plan/nothing", message, { field: "importance", value: request.type });
+  }
   const usedRules = new Set(rows.map((row) => row.rule));
   const unusedRules = topology.flatMap((_, index) => (usedRules.has(index) ? [] : [index]));
-  const body = { requested: request.type, rows, totals, unusedRules };
+  const names = new Set(rows.map((row) => row.tensor));
+  const unusedImportance = [...(request.importance?.keys() ?? [])].filter((name) => !names.has(name));
+  const body = { requested: request.type, rows, totals, unusedRules, unusedImportance };
   return Object.freeze({ ...body, hash: bytesToHex(sha256(utf8ToBytes(JSON.stringify(body)))) });
 }
 

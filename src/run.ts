@@ -5,7 +5,8 @@ import { type BackendChoice, type OpenBackendOptions, openBackend } from "./back
 import { CACHE_BLOCK } from "./backends/program.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
-import { type InputFile, readTopologyFile } from "./inputs.js";
+import { type Importance, matchImportance } from "./importance.js";
+import { type InputFile, readImatrix, readTopologyFile } from "./inputs.js";
 import { type OpenedModel, openModel } from "./load.js";
 import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
 import { type ChatMessage, renderChat } from "./model/chat.js";
@@ -51,6 +52,7 @@ export class TextModelBuilder {
   readonly #model: string | Directory;
   #request: PlanRequest = { type: null };
   #topologyFile: InputFile | undefined;
+  #imatrixFile: InputFile | undefined;
   #architecture: string | undefined;
   #backend: Backend | BackendChoice = "auto";
   #backendOptions: OpenBackendOptions = {};
@@ -93,8 +95,18 @@ export class TextModelBuilder {
   }
 
   /** Importance by weight name, one value per input column. */
-  withImportance(importance: ReadonlyMap<string, Float32Array>): this {
+  withImportance(importance: Importance): this {
+    this.#imatrixFile = undefined;
     return this.#with({ importance });
+  }
+
+  /**
+   * Importance from a file, a path or a Blob, instead of that of {@link withImportance}: llama.cpp's `.imatrix` and GGUF
+   * form or mistral.rs's `.cimatrix`; read when the model is built.
+   */
+  withImatrix(file: InputFile): this {
+    this.#imatrixFile = file;
+    return this;
   }
 
   /** Refuse fallback types, skipped tensors and dropped importance instead of reporting them. */
@@ -152,9 +164,9 @@ export class TextModelBuilder {
 
   /** The plan alone: reads the config and the headers, no weight. Throws as {@link build} does up to there. */
   async plan(): Promise<Plan> {
-    const request = await this.#readRequest();
     const opened = await this.#open();
     try {
+      const request = await this.#readRequest(opened);
       return plan(opened.program, opened.sourceOf, request);
     } finally {
       await opened.checkpoint.close();
@@ -166,12 +178,12 @@ export class TextModelBuilder {
    * any weight is read where that can be known.
    */
   async build(options: WorkOptions = {}): Promise<TextModel> {
-    const request = await this.#readRequest();
     const opened = await this.#open();
     let session: Session | undefined;
     let backend: Backend | undefined;
     const ownsBackend = typeof this.#backend === "string";
     try {
+      const request = await this.#readRequest(opened);
       const decided = plan(opened.program, opened.sourceOf, request);
       const tokenizer = await openTokenizer(opened.directory, opened.config);
       backend = await this.#openBackend();
@@ -205,9 +217,13 @@ export class TextModelBuilder {
   }
 
   /** The request with what its files say. */
-  async #readRequest(): Promise<PlanRequest> {
-    if (this.#topologyFile === undefined) return this.#request;
-    return { ...this.#request, topology: await readTopologyFile(this.#topologyFile) };
+  async #readRequest({ program }: OpenedModel): Promise<PlanRequest> {
+    const [topology, imatrix] = [this.#topologyFile, this.#imatrixFile];
+    return {
+      ...this.#request,
+      ...(topology !== undefined && { topology: await readTopologyFile(topology) }),
+      ...(imatrix !== undefined && { importance: matchImportance(await readImatrix(imatrix), program) }),
+    };
   }
 
   #with(part: Partial<PlanRequest>): this {

@@ -76,6 +76,15 @@ describe("plan", () => {
     expect(beyond).toMatchObject({ status: 2, stderr: expect.stringContaining("layers 0-99") });
   });
 
+  test("--imatrix gives importance to the tensors it names, and malformed ones are refused", () => {
+    const path = (name: string) => `test/malformed/imatrix/${name}`;
+    const { status, stdout } = isq("plan", "--isq", "Q4K", "--imatrix", path("i3-width.gguf"), ...MODEL);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/layers\.0\.self_attn\.q_proj\.weight .* dropped .* 3 values for/);
+    const cut = isq("plan", "--isq", "Q4K", "--imatrix", path("i9-half-text.imatrix"), ...MODEL);
+    expect(cut).toMatchObject({ status: 2, stderr: expect.stringContaining("i9-half-text.imatrix") });
+  });
+
   test("--json is the plan itself", () => {
     const plan = JSON.parse(isq("plan", "--isq", "FP8", "--json", ...MODEL).stdout);
     expect(plan.requested).toBe("FP8");

@@ -16,6 +16,7 @@ export interface QuantizationOptions {
   readonly algorithm: AlgorithmChoice;
   readonly strict?: boolean;
   readonly topology?: string;
+  readonly imatrix?: string;
 }
 
 /** What the options about where a model runs parse to. */
@@ -30,7 +31,7 @@ export interface PlainOptions {
   readonly arch?: string;
 }
 
-/** Adds `--isq`, `--algorithm`, `--topology` and `--strict`. */
+/** Adds `--isq`, `--algorithm`, `--topology`, `--imatrix` and `--strict`. */
 export function addQuantizationOptions(command: Command): Command {
   return command
     .addOption(
@@ -47,6 +48,7 @@ export function addQuantizationOptions(command: Command): Command {
       new Option("--algorithm <name>", "encoder lineage").choices([...ALGORITHM_CHOICES]).default("default"),
     )
     .option("--topology <file>", "YAML rules for single layers and tensors: a type or none, a device")
+    .option("--imatrix <file>", "importance: .imatrix or GGUF of llama.cpp, .cimatrix of mistral.rs")
     .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
 }
 
@@ -90,6 +92,7 @@ function createBuilder(options: BuildOptions): TextModelBuilder {
   if (options.isq !== undefined) builder.withIsq(options.isq);
   if (options.arch !== undefined) builder.withArchitecture(options.arch);
   if (options.topology !== undefined) builder.withTopologyFile(options.topology);
+  if (options.imatrix !== undefined) builder.withImatrix(options.imatrix);
   if (options.strict) builder.withStrict();
   if (options.backend !== undefined) builder.withBackend(options.backend);
   if (options.threads !== undefined) builder.withThreads(options.threads);
