@@ -1,20 +1,20 @@
-/** safetensors: u64 header length, JSON header, data. Reading and writing side by side; safetensors-header.ts has the rules. */
+/** safetensors: u64 header length, JSON header, data. Reading; safetensors-header.ts has the rules, safetensors-write.ts the writer. */
 
 import { type ErrorDetails, type ErrorTag, IsqError } from "../errors.js";
 import { LIMITS, type Limits } from "../limits.js";
 import { openCursor } from "./cursor.js";
 import { quote } from "./json.js";
-import {
-  METADATA_KEY,
-  parseHeader,
-  SAFETENSORS_BITS,
-  type SafetensorsEntry,
-  type SafetensorsHeader,
-  tensorByteLength,
-} from "./safetensors-header.js";
+import { parseHeader, type SafetensorsEntry, type SafetensorsHeader } from "./safetensors-header.js";
 import { type ByteSource, readRange } from "./source.js";
 
 export { SAFETENSORS_BITS, type SafetensorsEntry } from "./safetensors-header.js";
+export {
+  layoutSafetensors,
+  type SafetensorsLayout,
+  type SafetensorsSpec,
+  type SafetensorsTensor,
+  writeSafetensors,
+} from "./safetensors-write.js";
 
 export interface Safetensors extends SafetensorsHeader {
   readonly source: ByteSource;
@@ -90,117 +90,6 @@ const LENGTH_TAGS = {
   integer: "safetensors/header-length",
   text: "safetensors/header-json",
 } as const;
-
-/** A tensor to write. */
-export interface SafetensorsTensor {
-  readonly name: string;
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  /** Little-endian, row-major. */
-  readonly data: Uint8Array;
-}
-
-/**
- * Writes a file as the reference writer does: tensors by descending dtype (so by descending alignment), then by name in
- * the order of its UTF-8 bytes; the header padded with spaces to a multiple of 8. Metadata keys are sorted, so the same
- * content gives the same bytes. Throws `safetensors/*` for what could not be read back.
- */
-export function writeSafetensors(
-  tensors: readonly SafetensorsTensor[],
-  metadata: Readonly<Record<string, string>> = {},
-): Uint8Array {
-  checkTensors(tensors);
-  const rank = new Map(Object.keys(SAFETENSORS_BITS).map((dtype, index) => [dtype, index]));
-  const ordered = [...tensors].sort(
-    (a, b) => rank.get(b.dtype)! - rank.get(a.dtype)! || compareText(a.name, b.name),
-  );
-  const header = new TextEncoder().encode(formatHeader(ordered, metadata));
-  const headerBytes = Math.ceil(header.byteLength / 8) * 8;
-  if (headerBytes > LIMITS.safetensorsHeaderBytes) {
-    const details = { field: "header", value: headerBytes, limit: LIMITS.safetensorsHeaderBytes };
-    refuse("safetensors/header-length", `the header takes ${headerBytes} bytes`, details);
-  }
-  const dataBytes = ordered.reduce((sum, { data }) => sum + data.byteLength, 0);
-  const file = new Uint8Array(LENGTH_BYTES + headerBytes + dataBytes);
-  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes), true);
-  file.fill(0x20, LENGTH_BYTES, LENGTH_BYTES + headerBytes).set(header, LENGTH_BYTES);
-  let at = LENGTH_BYTES + headerBytes;
-  for (const { data } of ordered) {
-    file.set(data, at);
-    at += data.byteLength;
-  }
-  return file;
-}
-
-/** The header as text. Put together by hand, because an object would move keys that look like numbers to the front. */
-function formatHeader(
-  ordered: readonly SafetensorsTensor[],
-  metadata: Readonly<Record<string, string>>,
-): string {
-  const members: string[] = [];
-  const pairs = Object.entries(metadata).sort(([a], [b]) => compareText(a, b));
-  if (pairs.length > 0) {
-    const texts = pairs.map(([key, value]) => `${formatText(key)}:${formatText(value)}`);
-    members.push(`"${METADATA_KEY}":{${texts.join(",")}}`);
-  }
-  let end = 0;
-  for (const { name, dtype, shape, data } of ordered) {
-    const info = { dtype, shape, data_offsets: [end, end + data.byteLength] };
-    members.push(`${formatText(name)}:${JSON.stringify(info)}`);
-    end += data.byteLength;
-  }
-  return `{${members.join(",")}}`;
-}
-
-function formatText(text: unknown): string {
-  // Half a surrogate pair has no UTF-8, and no strict reader takes its escape.
-  if (typeof text === "string" && !/\p{Surrogate}/u.test(text)) return JSON.stringify(text);
-  const message = `${quote(String(text))} is not text that UTF-8 can hold`;
-  return refuse("safetensors/header-json", message, { field: "header", value: text });
-}
-
-function checkTensors(tensors: readonly SafetensorsTensor[]): void {
-  const names = new Set([METADATA_KEY]);
-  for (const { name: tensor, dtype, shape, data } of tensors) {
-    if (names.has(tensor)) {
-      refuse("safetensors/duplicate-key", `${quote(tensor)} is taken`, {
-        tensor,
-        field: "name",
-        value: tensor,
-      });
-    }
-    names.add(tensor);
-    if (!Object.hasOwn(SAFETENSORS_BITS, dtype)) {
-      const details = { tensor, field: "dtype", value: dtype, limit: Object.keys(SAFETENSORS_BITS) };
-      refuse("safetensors/dtype", `${quote(tensor)} has the unknown dtype ${quote(dtype)}`, details);
-    }
-    if (shape.length > LIMITS.tensorRank || !shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-      const message = `the shape of ${quote(tensor)} is not a list of at most ${LIMITS.tensorRank} sizes`;
-      refuse("safetensors/shape", message, {
-        tensor,
-        field: "shape",
-        value: shape,
-        limit: LIMITS.tensorRank,
-      });
-    }
-    const wanted = tensorByteLength(shape, SAFETENSORS_BITS[dtype]);
-    if (wanted !== data.byteLength) {
-      const message = `${quote(tensor)} is ${dtype} [${shape.join(", ")}] and has ${data.byteLength} bytes`;
-      const details = { tensor, field: "data", value: data.byteLength, limit: wanted };
-      refuse("safetensors/size", message, details);
-    }
-  }
-}
-
-/** Orders by code points, which is the order of the UTF-8 bytes; `<` would put U+FFFD behind all emoji. */
-function compareText(a: string, b: string): number {
-  const length = Math.min(a.length, b.length);
-  let i = 0;
-  while (i < length && a[i] === b[i]) i++;
-  // A surrogate belongs to a code point above all of the others.
-  const rank = (code: number) => (code >= 0xd800 && code <= 0xdfff ? code + 0x10000 : code);
-  return i === length ? a.length - b.length : rank(a.charCodeAt(i)) - rank(b.charCodeAt(i));
-}
 
 function refuse(tag: ErrorTag, message: string, details: ErrorDetails): never {
   throw new IsqError(tag, message, details);
