@@ -37,6 +37,25 @@ export const LIMITS = {
   ggufRank: 4,
   /** Alignment of the data: real files have 32; a huge one wastes that much per tensor (CWE-770). */
   ggufAlignment: 1024 * 1024,
+  /** Bytes of an importance matrix, which is read whole: those of the largest mixtures of experts have some 1.5 GB (CWE-770). */
+  imatrixBytes: 2 ** 31 - 1,
+  /** Entries of an importance matrix: ten per layer of the deepest models, times experts where they are apart. */
+  imatrixEntries: 1_000_000,
+  /**
+   * Bytes of a topology file: a rule for each layer of the deepest models takes a few kB, and the YAML reader takes
+   * quadratic time for anchors (CWE-770).
+   */
+  topologyBytes: 32 * 1024,
+  /** Levels of a topology file: rules and their fields; the YAML reader recurses (CWE-674). */
+  topologyDepth: 8,
+  /** Characters of a pattern: the longest tensor names have about 200. */
+  patternLength: 512,
+  /** States of a compiled pattern: counted repetitions multiply, and every name walks over all states (CWE-1333). */
+  patternStates: 1000,
+  /** Rules of a topology: every tensor is held against all of them. */
+  topologyRules: 1000,
+  /** Groups inside groups of a pattern, which is parsed by recursion (CWE-674). */
+  patternDepth: 32,
   /** Shards of one checkpoint: the largest public ones have fewer than 200. */
   shardCount: 10_000,
   /** JSON side files (config, tokenizer, index) are read whole (CWE-770). The largest known tokenizer is 34 MB. */

@@ -11,7 +11,7 @@ import { DENSE_BYTES, isDense } from "./dense.js";
 import { IsqError } from "./errors.js";
 import { type Algorithm, type IsqType, TYPES } from "./quants/table.js";
 import { byteLengthOf, elementCount, fits, rowElements } from "./quants/tensor.js";
-import { findRule, type TopologyRule } from "./topology.js";
+import { checkTopology, type Device, findRules, type TopologyRule } from "./topology.js";
 
 /** `default` and `mistralrs` stand for an algorithm of each type's own list: the first, or `mistralrs`. */
 export const ALGORITHM_CHOICES = ["default", "mistralrs"] as const;
@@ -55,6 +55,12 @@ export interface PlanRow {
   /** Encoder, or null when the tensor is kept, which a quantized one may be as well. */
   readonly algorithm: Algorithm | null;
   readonly importance: "none" | "used" | "dropped";
+  /** Index of the topology rule that decided, or null. */
+  readonly rule: number | null;
+  /** Rules that cover the tensor too and that the deciding one overrules, the strongest first. */
+  readonly overruled: readonly number[];
+  /** The device that the rule asks for; null: where the model is. */
+  readonly device: Device | null;
   readonly byteLength: number;
   readonly bitsPerWeight: number;
   /** Why the result is not what was asked for, or why the tensor is kept. Null when it is plainly as requested. */
@@ -81,6 +87,8 @@ export interface Plan {
   readonly totals: PlanTotals;
   /** Rules that decided for no tensor, by index. */
   readonly unusedRules: readonly number[];
+  /** Names of the importance that are no weight's. */
+  readonly unusedImportance: readonly string[];
   /** sha256 (hex) of everything above. */
   readonly hash: string;
 }
@@ -96,17 +104,17 @@ const QUANTIZABLE: Readonly<Record<WeightRole, string | null>> = {
 
 /**
  * Decides every tensor of a program. `sourceOf` gives the checkpoint's tensor for a weight. Throws `plan/strict` for a
- * substitution in a strict plan and `plan/nothing` when a type was asked for and no tensor can take any.
+ * substitution in a strict plan and `plan/nothing` when a
+ * type or importance was given and no tensor can take any.
  */
 export function plan(
   program: Program,
   sourceOf: (weight: WeightSpec) => SourceTensor,
   request: PlanRequest,
 ): Plan {
-  const usedRules = new Set<TopologyRule>();
-  const rows = program.weights.map((weight, index) =>
-    planWeight(weight, index, sourceOf(weight), request, usedRules),
-  );
+  const topology = request.topology ?? [];
+  checkTopology(topology, layerCount(program));
+  const rows = program.weights.map((weight, index) => planWeight(weight, index, sourceOf(weight), request));
   const totals = sumRows(rows);
   if (request.type !== null && totals.quantizedTensors === 0) {
     throw new IsqError("plan/nothing", `no tensor of this model can be quantized to ${request.type}`, {
@@ -114,8 +122,15 @@ export function plan(
       value: request.type,
     });
   }
-  const unusedRules = (request.topology ?? []).flatMap((rule, index) => (usedRules.has(rule) ? [] : [index]));
-  const body = { requested: request.type, rows, totals, unusedRules };
+  if (request.importance && rows.every((row) => row.algorithm === null)) {
+    const message = "importance was given, and nothing is quantized: name a type or give rules";
+    throw new IsqError("plan/nothing", message, { field: "importance", value: request.type });
+  }
+  const usedRules = new Set(rows.map((row) => row.rule));
+  const unusedRules = topology.flatMap((_, index) => (usedRules.has(index) ? [] : [index]));
+  const names = new Set(rows.map((row) => row.tensor));
+  const unusedImportance = [...(request.importance?.keys() ?? [])].filter((name) => !names.has(name));
+  const body = { requested: request.type, rows, totals, unusedRules, unusedImportance };
   return Object.freeze({ ...body, hash: bytesToHex(sha256(utf8ToBytes(JSON.stringify(body)))) });
 }
 
@@ -143,15 +158,11 @@ export function substituteType(
   return { type: next.type, reason: next.type === null ? next.reason : `${type} → ${next.type}: ${why}` };
 }
 
-function planWeight(
-  weight: WeightSpec,
-  index: number,
-  source: SourceTensor,
-  request: PlanRequest,
-  usedRules: Set<TopologyRule>,
-): PlanRow {
+function planWeight(weight: WeightSpec, index: number, source: SourceTensor, request: PlanRequest): PlanRow {
   const sourceByteLength = storedByteLength(source.type, weight.shape, weight.name);
+  const { requested, reason, ...ruled } = applyRules(weight, request);
   const base = {
+    ...ruled,
     tensor: weight.name,
     weight: index,
     layer: weight.layer,
@@ -172,7 +183,6 @@ function planWeight(
     substituted,
   });
 
-  const { requested, reason } = requestedType(weight, request, usedRules);
   if (requested === null) return keep(null, reason, false);
   const substitute = substituteType(requested, weight.shape);
   if (substitute.reason !== null) refuseIfStrict(request, weight.name, substitute.reason);
@@ -205,19 +215,29 @@ function storedByteLength(type: DenseType | IsqType, shape: readonly number[], n
 }
 
 /** What the request and its rules ask for one weight, and why when that is nothing. */
-function requestedType(
+function applyRules(
   weight: WeightSpec,
   request: PlanRequest,
-  usedRules: Set<TopologyRule>,
-): { requested: IsqType | null; reason: string | null } {
+): Pick<PlanRow, "requested" | "reason" | "rule" | "overruled" | "device"> {
+  const topology = request.topology ?? [];
+  const [index, ...overruled] = findRules(topology, weight);
+  const found = index === undefined ? undefined : topology[index];
   const never = QUANTIZABLE[weight.role];
-  const rule = findRule(request.topology ?? [], weight);
-  const named = rule?.pattern !== undefined && weight.role === "embedding";
-  if (never !== null && !named) return { requested: null, reason: never };
-  if (rule) usedRules.add(rule);
-  if (rule?.isq === "none") return { requested: null, reason: "the topology leaves it unquantized" };
-  const requested = rule?.isq ?? request.type;
-  return { requested, reason: requested === null ? "no type was asked for" : null };
+  const refused = never !== null && !(found?.pattern !== undefined && weight.role === "embedding");
+  const device = found?.device ?? null;
+  // A rule about types alone decides nothing for a tensor whose type nothing can change.
+  if (refused && device === null)
+    return { requested: null, reason: never, rule: null, overruled: [], device };
+  const ruled = { rule: index ?? null, overruled, device };
+  if (refused) return { requested: null, reason: never, ...ruled };
+  if (found?.isq === "none")
+    return { requested: null, reason: "the topology leaves it unquantized", ...ruled };
+  const requested = found?.isq ?? request.type;
+  return { requested, reason: requested === null ? "no type was asked for" : null, ...ruled };
+}
+
+function layerCount({ weights }: Program): number {
+  return weights.reduce((most, { layer }) => Math.max(most, layer === null ? 0 : layer + 1), 0);
 }
 
 function planImportance(

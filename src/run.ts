@@ -5,6 +5,8 @@ import { type BackendChoice, type OpenBackendOptions, openBackend } from "./back
 import { CACHE_BLOCK } from "./backends/program.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
+import { type Importance, matchImportance } from "./importance.js";
+import { type InputFile, readImatrix, readTopologyFile } from "./inputs.js";
 import { type OpenedModel, openModel } from "./load.js";
 import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
 import { type ChatMessage, renderChat } from "./model/chat.js";
@@ -17,7 +19,7 @@ import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
 import type { IsqType } from "./quants/table.js";
 import { parseType } from "./quants/tensor.js";
 import { savePeakByteLength } from "./save.js";
-import type { TopologyRule } from "./topology.js";
+import { checkDevice, type TopologyRule } from "./topology.js";
 import { planFile, saveFormatOf, type WriteOptions, type WriteReport, writeModel } from "./write-model.js";
 
 /** A prompt as text, as a conversation for the chat template, or as token ids. */
@@ -60,6 +62,8 @@ export interface SavePlan {
 export class TextModelBuilder {
   readonly #model: string | Directory;
   #request: PlanRequest = { type: null };
+  #topologyFile: InputFile | undefined;
+  #imatrixFile: InputFile | undefined;
   #architecture: string | undefined;
   #backend: Backend | BackendChoice = "auto";
   #backendOptions: OpenBackendOptions = {};
@@ -91,12 +95,29 @@ export class TextModelBuilder {
 
   /** Rules for single tensors and layers; see topology.ts for their precedence. */
   withTopology(topology: readonly TopologyRule[]): this {
+    this.#topologyFile = undefined;
     return this.#with({ topology });
   }
 
+  /** Rules from a YAML file, a path or a Blob, instead of those of {@link withTopology}; read when the model is built. */
+  withTopologyFile(file: InputFile): this {
+    this.#topologyFile = file;
+    return this;
+  }
+
   /** Importance by weight name, one value per input column. */
-  withImportance(importance: ReadonlyMap<string, Float32Array>): this {
+  withImportance(importance: Importance): this {
+    this.#imatrixFile = undefined;
     return this.#with({ importance });
+  }
+
+  /**
+   * Importance from a file, a path or a Blob, instead of that of {@link withImportance}: llama.cpp's `.imatrix` and GGUF
+   * form or mistral.rs's `.cimatrix`; read when the model is built.
+   */
+  withImatrix(file: InputFile): this {
+    this.#imatrixFile = file;
+    return this;
   }
 
   /** Refuse fallback types, skipped tensors and dropped importance instead of reporting them. */
@@ -156,7 +177,8 @@ export class TextModelBuilder {
   async plan(): Promise<Plan> {
     const opened = await this.#open();
     try {
-      return plan(opened.program, opened.sourceOf, this.#request);
+      const request = await this.#readRequest(opened);
+      return plan(opened.program, opened.sourceOf, request);
     } finally {
       await opened.checkpoint.close();
     }
@@ -207,18 +229,20 @@ export class TextModelBuilder {
     let backend: Backend | undefined;
     const ownsBackend = typeof this.#backend === "string";
     try {
-      const decided = plan(opened.program, opened.sourceOf, this.#request);
+      const request = await this.#readRequest(opened);
+      const decided = plan(opened.program, opened.sourceOf, request);
       const tokenizer = await openTokenizer(opened.directory, opened.config);
       backend = await this.#openBackend();
+      checkDevices(decided, backend);
       const { contextLength } = opened.program;
       const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
       session = await backend.open(opened.program, { cachePositions });
       this.#log?.(describePlan(decided, describeBackend(backend)));
-      const work = this.#workOptions(options);
+      const work = workOptions(request, options);
       const report = await placeModel(decided, opened.checkpoint, backend, session, work);
       this.#log?.(describeReport(report));
       const language = new LanguageModel(opened.program, session, { cachePositions });
-      const parts = { opened, tokenizer, backend, ownsBackend, language, report, request: this.#request };
+      const parts = { opened, tokenizer, backend, ownsBackend, language, report, request };
       return new TextModel(parts);
     } catch (error) {
       await session?.dispose();
@@ -241,9 +265,14 @@ export class TextModelBuilder {
     return openBackend(this.#backend, this.#backendOptions);
   }
 
-  #workOptions(options: WorkOptions): QuantizeModelOptions {
-    const { importance } = this.#request;
-    return { ...options, ...(importance && { importance }) };
+  /** The request with what its files say. */
+  async #readRequest({ program }: OpenedModel): Promise<PlanRequest> {
+    const [topology, imatrix] = [this.#topologyFile, this.#imatrixFile];
+    return {
+      ...this.#request,
+      ...(topology !== undefined && { topology: await readTopologyFile(topology) }),
+      ...(imatrix !== undefined && { importance: matchImportance(await readImatrix(imatrix), program) }),
+    };
   }
 
   #with(part: Partial<PlanRequest>): this {
@@ -347,7 +376,7 @@ export class TextModel {
   async reIsq(type: string, options: WorkOptions = {}): Promise<QuantizeReport> {
     const { opened, backend, language, request } = this.#parts;
     const next = plan(opened.program, opened.sourceOf, { ...request, type: parseType(type) as IsqType });
-    const work = { ...options, ...(request.importance && { importance: request.importance }) };
+    const work = workOptions(request, options);
     const report = await replaceModel(this.#plan, next, opened.checkpoint, backend, language, work);
     this.#plan = next;
     this.#report = report;
@@ -367,6 +396,15 @@ export class TextModel {
     if ("prompt" in prompt) return this.tokenizer.encode(prompt.prompt, { addSpecialTokens: true });
     return this.tokenizer.encode(renderChat(this.tokenizer, prompt.messages), { addSpecialTokens: false });
   }
+}
+
+function workOptions({ importance }: PlanRequest, options: WorkOptions): QuantizeModelOptions {
+  return { ...options, ...(importance && { importance }) };
+}
+
+/** Throws `topology/device` for the first tensor that is to be where the model is not. */
+function checkDevices({ rows }: Plan, { name }: Backend): void {
+  for (const { device, tensor } of rows) if (device !== null) checkDevice(device, name, tensor);
 }
 
 /** A folder by path, where the runtime has files. */

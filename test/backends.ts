@@ -3,6 +3,7 @@
 import { threads } from "../src/backends/threads.js";
 import { wasm } from "../src/backends/wasm.js";
 import { Bank } from "../src/backends/wasm-bank.js";
+import { wideRowBytes } from "../src/backends/wasm-linear.js";
 import {
   bfloatFromFloat,
   floatFromBfloat,
@@ -10,7 +11,6 @@ import {
   floatFromHalf,
   halfFromFloat,
 } from "../src/numerics.js";
-import { wideRowBytes } from "../src/backends/wasm-linear.js";
 import { dequantize, dot, type IsqType, quantize, TYPES } from "../src/quants/index.js";
 import type { Codec } from "./suites/codec-checks.js";
 

@@ -64,6 +64,27 @@ describe("plan", () => {
     expect(stdout).toMatch(/43 of 57 tensors quantized/);
   });
 
+  test("--topology gives rules, and says which decide nothing", () => {
+    const file = join(mkdtempSync(join(tmpdir(), "isq-")), "rules.yml");
+    writeFileSync(file, "0-2: {isq: Q6K}\n/nowhere/: {isq: Q8_0}\n/embed/: {isq: Q8_0}\n");
+    const { status, stdout } = isq("plan", "--topology", file, ...MODEL);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/model\.embed_tokens\.weight .* Q8_0/);
+    expect(stdout).toContain("topology rule 2 decides for no tensor");
+    writeFileSync(file, "0-99: {isq: Q6K}\n");
+    const beyond = isq("plan", "--topology", file, ...MODEL);
+    expect(beyond).toMatchObject({ status: 2, stderr: expect.stringContaining("layers 0-99") });
+  });
+
+  test("--imatrix gives importance to the tensors it names, and malformed ones are refused", () => {
+    const path = (name: string) => `test/malformed/imatrix/${name}`;
+    const { status, stdout } = isq("plan", "--isq", "Q4K", "--imatrix", path("i3-width.gguf"), ...MODEL);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/layers\.0\.self_attn\.q_proj\.weight .* dropped .* 3 values for/);
+    const cut = isq("plan", "--isq", "Q4K", "--imatrix", path("i9-half-text.imatrix"), ...MODEL);
+    expect(cut).toMatchObject({ status: 2, stderr: expect.stringContaining("i9-half-text.imatrix") });
+  });
+
   test("--json is the plan itself", () => {
     const plan = JSON.parse(isq("plan", "--isq", "FP8", "--json", ...MODEL).stdout);
     expect(plan.requested).toBe("FP8");

@@ -15,6 +15,8 @@ export interface QuantizationOptions {
   readonly isq?: string;
   readonly algorithm: AlgorithmChoice;
   readonly strict?: boolean;
+  readonly topology?: string;
+  readonly imatrix?: string;
 }
 
 /** What the options about where a model runs parse to. */
@@ -29,7 +31,7 @@ export interface PlainOptions {
   readonly arch?: string;
 }
 
-/** Adds `--isq`, `--algorithm` and `--strict`. */
+/** Adds `--isq`, `--algorithm`, `--topology`, `--imatrix` and `--strict`. */
 export function addQuantizationOptions(command: Command): Command {
   return command
     .addOption(
@@ -45,6 +47,8 @@ export function addQuantizationOptions(command: Command): Command {
     .addOption(
       new Option("--algorithm <name>", "encoder lineage").choices([...ALGORITHM_CHOICES]).default("default"),
     )
+    .option("--topology <file>", "YAML rules for single layers and tensors: a type or none, a device")
+    .option("--imatrix <file>", "importance: .imatrix or GGUF of llama.cpp, .cimatrix of mistral.rs")
     .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
 }
 
@@ -93,6 +97,8 @@ export function createBuilder(options: BuildOptions): TextModelBuilder {
   const builder = new TextModelBuilder(options.modelId).withAlgorithm(options.algorithm);
   if (options.isq !== undefined) builder.withIsq(options.isq);
   if (options.arch !== undefined) builder.withArchitecture(options.arch);
+  if (options.topology !== undefined) builder.withTopologyFile(options.topology);
+  if (options.imatrix !== undefined) builder.withImatrix(options.imatrix);
   if (options.strict) builder.withStrict();
   if (options.backend !== undefined) builder.withBackend(options.backend);
   if (options.threads !== undefined) builder.withThreads(options.threads);

@@ -1,30 +1,25 @@
-/**
- * Writing safetensors as the reference writer does: tensors by descending dtype (so by descending alignment), then by name in
- * the order of its UTF-8 bytes; the header padded with spaces to a multiple of 8. Metadata keys are sorted. The same content
- * gives the same bytes.
- */
+/** Writing safetensors as the reference writer does: {@link layoutSafetensors} is pure and says which byte goes where. */
 
 import { type ErrorDetails, type ErrorTag, IsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
 import { quote } from "./json.js";
 import { METADATA_KEY, SAFETENSORS_BITS, tensorByteLength } from "./safetensors-header.js";
 
-/** A tensor to write. */
+/** A tensor to write, without its data. */
 export interface SafetensorsSpec {
   readonly name: string;
   readonly dtype: string;
   readonly shape: readonly number[];
 }
 
-/** A tensor with its data: little-endian, row-major. */
+/** A tensor to write. */
 export interface SafetensorsTensor extends SafetensorsSpec {
+  /** Little-endian, row-major. */
   readonly data: Uint8Array;
 }
 
 /** Where a tensor goes. */
-export interface SafetensorsPlace {
-  readonly name: string;
-  /** From the start of the file. */
+export interface SafetensorsPlace extends SafetensorsSpec {
   readonly byteOffset: number;
   readonly byteLength: number;
 }
@@ -32,7 +27,7 @@ export interface SafetensorsPlace {
 export interface SafetensorsLayout {
   /** Everything in front of the data. */
   readonly header: Uint8Array;
-  /** In the order of the file. */
+  /** In the order of the file, with offsets from its start. */
   readonly tensors: readonly SafetensorsPlace[];
   /** Of the whole file. */
   readonly byteLength: number;
@@ -40,58 +35,64 @@ export interface SafetensorsLayout {
 
 const LENGTH_BYTES = 8;
 
-/** Lays out a file. Throws `safetensors/*` for what could not be read back. */
+/**
+ * Lays out a file: tensors by descending dtype (so by descending alignment), then by name in the order of its UTF-8 bytes;
+ * the header padded with spaces to a multiple of 8. Metadata keys are sorted, so the same content gives the same bytes.
+ * Throws `safetensors/*` for what could not be read back.
+ */
 export function layoutSafetensors(
-  tensors: readonly SafetensorsSpec[],
+  specs: readonly SafetensorsSpec[],
   metadata: Readonly<Record<string, string>> = {},
 ): SafetensorsLayout {
-  checkTensors(tensors);
+  const byteLengths = checkSpecs(specs);
   const rank = new Map(Object.keys(SAFETENSORS_BITS).map((dtype, index) => [dtype, index]));
-  const ordered = [...tensors].sort(
-    (a, b) => rank.get(b.dtype)! - rank.get(a.dtype)! || compareText(a.name, b.name),
-  );
-  const text = new TextEncoder().encode(formatHeader(ordered, metadata));
-  const textBytes = Math.ceil(text.byteLength / 8) * 8;
-  if (textBytes > LIMITS.safetensorsHeaderBytes) {
-    const details = { field: "header", value: textBytes, limit: LIMITS.safetensorsHeaderBytes };
-    refuse("safetensors/header-length", `the header takes ${textBytes} bytes`, details);
-  }
-  const header = new Uint8Array(LENGTH_BYTES + textBytes);
-  new DataView(header.buffer).setBigUint64(0, BigInt(textBytes), true);
-  header.fill(0x20, LENGTH_BYTES).set(text, LENGTH_BYTES);
-  let byteOffset = header.byteLength;
-  const places = ordered.map(({ name, dtype, shape }) => {
-    const byteLength = tensorByteLength(shape, SAFETENSORS_BITS[dtype])!;
-    byteOffset += byteLength;
-    return { name, byteOffset: byteOffset - byteLength, byteLength };
+  const ordered = specs
+    .map(({ name, dtype, shape }, i) => ({ name, dtype, shape, byteLength: byteLengths[i] }))
+    .sort((a, b) => rank.get(b.dtype)! - rank.get(a.dtype)! || compareText(a.name, b.name));
+  let end = 0;
+  const places = ordered.map((tensor) => {
+    const byteOffset = end;
+    end += tensor.byteLength;
+    return { ...tensor, byteOffset };
   });
-  return { header, tensors: places, byteLength: byteOffset };
+  const text = new TextEncoder().encode(formatHeader(places, metadata));
+  const headerBytes = Math.ceil(text.byteLength / 8) * 8;
+  if (headerBytes > LIMITS.safetensorsHeaderBytes) {
+    const details = { field: "header", value: headerBytes, limit: LIMITS.safetensorsHeaderBytes };
+    refuse("safetensors/header-length", `the header takes ${headerBytes} bytes`, details);
+  }
+  const start = LENGTH_BYTES + headerBytes;
+  const header = new Uint8Array(start);
+  new DataView(header.buffer).setBigUint64(0, BigInt(headerBytes), true);
+  header.fill(0x20, LENGTH_BYTES).set(text, LENGTH_BYTES);
+  const tensors = places.map((place) => ({ ...place, byteOffset: start + place.byteOffset }));
+  return { header, tensors, byteLength: start + end };
 }
 
-/** The bytes of a file. Throws as {@link layoutSafetensors}, and `safetensors/size` for data of another length. */
+/** Writes a small file as a whole. Throws `safetensors/*` for what could not be read back. */
 export function writeSafetensors(
   tensors: readonly SafetensorsTensor[],
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
   const layout = layoutSafetensors(tensors, metadata);
-  const dataOf = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  const data = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const file = new Uint8Array(layout.byteLength);
   file.set(layout.header);
-  for (const { name, byteOffset, byteLength } of layout.tensors) {
-    const { dtype, shape, data } = dataOf.get(name)!;
-    if (data.byteLength !== byteLength) {
-      const message = `${quote(name)} is ${dtype} [${shape.join(", ")}] and has ${data.byteLength} bytes`;
-      const details = { tensor: name, field: "data", value: data.byteLength, limit: byteLength };
+  for (const { name: tensor, byteOffset, byteLength } of layout.tensors) {
+    const { data: bytes, dtype, shape } = data.get(tensor)!;
+    if (bytes.byteLength !== byteLength) {
+      const message = `${quote(tensor)} is ${dtype} [${shape.join(", ")}] and has ${bytes.byteLength} bytes`;
+      const details = { tensor, field: "data", value: bytes.byteLength, limit: byteLength };
       refuse("safetensors/size", message, details);
     }
-    file.set(data, byteOffset);
+    file.set(bytes, byteOffset);
   }
   return file;
 }
 
 /** The header as text. Put together by hand, because an object would move keys that look like numbers to the front. */
 function formatHeader(
-  ordered: readonly SafetensorsSpec[],
+  ordered: readonly SafetensorsPlace[],
   metadata: Readonly<Record<string, string>>,
 ): string {
   const members: string[] = [];
@@ -100,12 +101,9 @@ function formatHeader(
     const texts = pairs.map(([key, value]) => `${formatText(key)}:${formatText(value)}`);
     members.push(`"${METADATA_KEY}":{${texts.join(",")}}`);
   }
-  let end = 0;
-  for (const { name, dtype, shape } of ordered) {
-    const byteLength = tensorByteLength(shape, SAFETENSORS_BITS[dtype])!;
-    const info = { dtype, shape, data_offsets: [end, end + byteLength] };
+  for (const { name, dtype, shape, byteOffset, byteLength } of ordered) {
+    const info = { dtype, shape, data_offsets: [byteOffset, byteOffset + byteLength] };
     members.push(`${formatText(name)}:${JSON.stringify(info)}`);
-    end += byteLength;
   }
   return `{${members.join(",")}}`;
 }
@@ -117,9 +115,10 @@ function formatText(text: unknown): string {
   return refuse("safetensors/header-json", message, { field: "header", value: text });
 }
 
-function checkTensors(tensors: readonly SafetensorsSpec[]): void {
+/** Byte lengths of the tensors. */
+function checkSpecs(specs: readonly SafetensorsSpec[]): number[] {
   const names = new Set([METADATA_KEY]);
-  for (const { name: tensor, dtype, shape } of tensors) {
+  return specs.map(({ name: tensor, dtype, shape }) => {
     if (names.has(tensor)) {
       refuse("safetensors/duplicate-key", `${quote(tensor)} is taken`, {
         tensor,
@@ -141,11 +140,11 @@ function checkTensors(tensors: readonly SafetensorsSpec[]): void {
         limit: LIMITS.tensorRank,
       });
     }
-    if (tensorByteLength(shape, SAFETENSORS_BITS[dtype]) === null) {
-      const message = `${quote(tensor)} cannot be ${dtype} [${shape.join(", ")}]: its bytes are not whole or too many`;
-      refuse("safetensors/size", message, { tensor, field: "shape", value: shape });
-    }
-  }
+    const byteLength = tensorByteLength(shape, SAFETENSORS_BITS[dtype]);
+    if (byteLength !== null) return byteLength;
+    const message = `${quote(tensor)} is ${dtype} [${shape.join(", ")}], which takes no whole number of bytes`;
+    return refuse("safetensors/size", message, { tensor, field: "shape", value: shape });
+  });
 }
 
 /** Orders by code points, which is the order of the UTF-8 bytes; `<` would put U+FFFD behind all emoji. */

@@ -1,4 +1,4 @@
-/** Reading safetensors: u64 header length, JSON header, data. safetensors-header.ts has the rules, safetensors-write.ts the writer. */
+/** safetensors: u64 header length, JSON header, data. Reading; safetensors-header.ts has the rules, safetensors-write.ts the writer. */
 
 import { type ErrorDetails, type ErrorTag, IsqError } from "../errors.js";
 import { LIMITS, type Limits } from "../limits.js";
@@ -8,7 +8,13 @@ import { parseHeader, type SafetensorsEntry, type SafetensorsHeader } from "./sa
 import { type ByteSource, readRange } from "./source.js";
 
 export { SAFETENSORS_BITS, type SafetensorsEntry } from "./safetensors-header.js";
-export { type SafetensorsTensor, writeSafetensors } from "./safetensors-write.js";
+export {
+  layoutSafetensors,
+  type SafetensorsLayout,
+  type SafetensorsSpec,
+  type SafetensorsTensor,
+  writeSafetensors,
+} from "./safetensors-write.js";
 
 export interface Safetensors extends SafetensorsHeader {
   readonly source: ByteSource;

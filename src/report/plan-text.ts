@@ -28,10 +28,23 @@ export function formatPlan(plan: Plan): string {
     "why",
   ];
   const unused = plan.unusedRules.map((index) => `topology rule ${index + 1} decides for no tensor\n`);
+  const overruled = new Map<number, number>();
+  for (const index of plan.rows.flatMap((row) => row.overruled)) {
+    overruled.set(index, (overruled.get(index) ?? 0) + 1);
+  }
+  const weaker = [...overruled].map(
+    ([index, count]) => `topology rule ${index + 1} is overruled for ${count} tensors\n`,
+  );
+  const unknown = plan.unusedImportance;
+  const others = unknown.length > 5 ? ` and ${unknown.length - 5} others` : "";
+  const foreign =
+    unknown.length === 0
+      ? ""
+      : `no tensor suits the importance of ${unknown.slice(0, 5).join(", ")}${others}\n`;
   return (
     `${formatTable(head, rows, new Set([6, 7]))}\n` +
     `${totals.quantizedTensors} of ${totals.tensors} tensors quantized; ${totals.sourceByteLength} → ${totals.byteLength} bytes; ` +
     `${totals.bitsPerWeight.toFixed(3)} bits per weight; at most ${totals.peakByteLength} bytes at once\n` +
-    `${unused.join("")}plan ${plan.hash}\n`
+    `${unused.join("")}${weaker.join("")}${foreign}plan ${plan.hash}\n`
   );
 }

@@ -1,0 +1,48 @@
+/** Files that belong to a request, not to a model: topologies and importance matrices. Their readers are loaded when asked for. */
+
+import { IsqError } from "./errors.js";
+import type { Imatrix } from "./files/imatrix-entry.js";
+import { type ByteSource, fromBlob, readAll } from "./files/source.js";
+import { LIMITS } from "./limits.js";
+import type { TopologyRule } from "./topology.js";
+
+/** A path, where the runtime has files, or the file itself. */
+export type InputFile = string | Blob;
+
+/** Opens a file. Throws `source/open`, or `backend/unavailable` for a path where there are no files. */
+export async function openInput(file: InputFile): Promise<ByteSource> {
+  if (typeof file !== "string") return fromBlob(file, file instanceof File ? file.name : "blob");
+  const { openFile } = await import("#platform");
+  return openFile(file);
+}
+
+/** Reads a topology file. Throws `source/*`, `topology/*`, `type/unknown`. */
+export async function readTopologyFile(file: InputFile): Promise<TopologyRule[]> {
+  const { parseTopology } = await import("./files/topology.js");
+  const source = await openInput(file);
+  try {
+    const bytes = await readAll(source, LIMITS.topologyBytes);
+    return parseTopology(decode(bytes, source.name), source.name);
+  } finally {
+    await source.close?.();
+  }
+}
+
+/** Reads an importance matrix of any form. Throws `source/*`, `imatrix/*`, `gguf/*`. */
+export async function readImatrix(file: InputFile): Promise<Imatrix> {
+  const { openImatrix } = await import("./files/imatrix.js");
+  const source = await openInput(file);
+  try {
+    return await openImatrix(source);
+  } finally {
+    await source.close?.();
+  }
+}
+
+function decode(bytes: Uint8Array, file: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new IsqError("topology/yaml", `${file} is not UTF-8 text`, { file, field: "text" }, { cause });
+  }
+}
