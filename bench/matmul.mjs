@@ -45,7 +45,9 @@ function nativeProduct(row, set, batch, weights, activations) {
   const cpu = open(`libggml-cpu-${set}.so`);
   Params ??= koffi.struct({ size: "size_t", buffer: "void *", noAlloc: "bool" });
   const init = base.func("ggml_init", "uintptr_t", [Params]);
-  const tensor = base.func("uintptr_t ggml_new_tensor_2d(uintptr_t context, int type, int64_t columns, int64_t rows)");
+  const tensor = base.func(
+    "uintptr_t ggml_new_tensor_2d(uintptr_t context, int type, int64_t columns, int64_t rows)",
+  );
   const dataOf = base.func("uintptr_t ggml_get_data(uintptr_t tensor)");
   const product = base.func("uintptr_t ggml_mul_mat(uintptr_t context, uintptr_t a, uintptr_t b)");
   const graphOf = base.func("uintptr_t ggml_new_graph(uintptr_t context)");
@@ -99,18 +101,23 @@ function measure(name) {
     const { seconds, ratio } = interleave(works, { rounds, least: 0.05 });
     const speed = (who) => round((outputs * width * batch) / seconds[who] / 1e9);
     result[`rows${batch}`] = Object.fromEntries(Object.keys(works).map((who) => [who, speed(who)]));
-    for (const set of SETS.filter((set) => works[set])) result[`rows${batch}`][`oursTo_${set}`] = round(ratio(set, "ours"));
+    for (const set of SETS.filter((set) => works[set]))
+      result[`rows${batch}`][`oursTo_${set}`] = round(ratio(set, "ours"));
     if (batch === 1) result.matvecGigabytesPerSecond = round(bytes(row, outputs) / seconds.ours / 1e9);
   }
   const cells = batches.flatMap((batch) => {
     const cell = result[`rows${batch}`];
     return ["ours", ...SETS, ...SETS.map((set) => `oursTo_${set}`)].map((key) => cell[key] ?? "-");
   });
-  console.log([name, result.matvecGigabytesPerSecond, ...cells].map((value) => String(value).padStart(8)).join(""));
+  console.log(
+    [name, result.matvecGigabytesPerSecond, ...cells].map((value) => String(value).padStart(8)).join(""),
+  );
   return result;
 }
 
-console.log("billion products (a multiplication and an addition) per second of processor time, one thread, activations quantized");
+console.log(
+  "billion products (a multiplication and an addition) per second of processor time, one thread, activations quantized",
+);
 const head = batches.flatMap((batch) => [`ours ${batch}`, ...SETS, ...SETS.map(() => "ratio")]);
 console.log(["type", "GB/s", ...head].map((title) => title.padStart(8)).join(""));
 const results = flags.types.split(",").map(measure);

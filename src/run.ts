@@ -188,7 +188,7 @@ export class TextModelBuilder {
   async planSave(path: string): Promise<SavePlan> {
     const opened = await this.#open();
     try {
-      const decided = plan(opened.program, opened.sourceOf, this.#request);
+      const decided = plan(opened.program, opened.sourceOf, await this.#readRequest(opened));
       const file = planFile(saveFormatOf(path), opened, decided);
       const { byteLength } = file;
       return { plan: decided, byteLength, peakByteLength: savePeakByteLength(file, decided) };
@@ -208,10 +208,11 @@ export class TextModelBuilder {
     const opened = await this.#open();
     let backend: Backend | undefined;
     try {
-      const decided = plan(opened.program, opened.sourceOf, this.#request);
+      const request = await this.#readRequest(opened);
+      const decided = plan(opened.program, opened.sourceOf, request);
       backend = await this.#openBackend();
-      const { algorithm } = this.#request;
-      const work = { ...this.#workOptions(options), ...options, ...(algorithm && { algorithm }) };
+      const { algorithm } = request;
+      const work = { ...workOptions(request, options), ...options, ...(algorithm && { algorithm }) };
       return await writeModel(opened, decided, path, backend, work);
     } finally {
       if (typeof this.#backend === "string") await backend?.dispose();
