@@ -40,7 +40,7 @@ function exportsOf(name: string): string[] {
 }
 
 describe("importing", () => {
-  test.each([["index.ts"], ["quants/index.ts"], ["backends/wasm.ts"]])(
+  test.each([["index.ts"], ["quants/index.ts"], ["backends/wasm.ts"], ["oracle/index.ts"]])(
     "%s loads no node module and none of the entry points",
     (entry) => {
       const { files, packages } = loadedBy(entry);
@@ -51,7 +51,7 @@ describe("importing", () => {
   );
 
   test("the built package loads no node module either", () => {
-    for (const name of ["isq", "isq/quants", "isq/wasm"]) {
+    for (const name of ["isq", "isq/quants", "isq/wasm", "isq/oracle"]) {
       const code = `
         const before = new Set(process.moduleLoadList);
         await import(${JSON.stringify(name)});
@@ -115,6 +115,37 @@ describe("exports", () => {
   test("isq/wasm, isq/threads", () => {
     expect(exportsOf("isq/wasm")).toEqual(["wasm"]);
     expect(exportsOf("isq/threads")).toEqual(["threads"]);
+  });
+
+  test("isq/oracle", () => {
+    expect(exportsOf("isq/oracle")).toMatchInlineSnapshot(`
+      [
+        "OPERATIONS",
+        "STREAM_FORMATS",
+        "answerByteLength",
+        "compareAnswer",
+        "createJudge",
+        "expectedAnswer",
+        "explainAnswer",
+        "explainDecoded",
+        "explainDot",
+        "explainRow",
+        "explanationLines",
+        "formatExplanation",
+        "formatVerdict",
+        "inputByteLengths",
+        "inputBytes",
+        "makeCase",
+        "makeSpec",
+        "packTensor",
+        "parseBinaryHeader",
+        "parseHeaderLine",
+        "unpackTensor",
+        "writeAnswer",
+        "writeCase",
+        "writeHeader",
+      ]
+    `);
   });
 
   test("isq/quants", () => {
