@@ -3,6 +3,8 @@
  * it loads no module of any runtime: files, threads and GPUs are reached when they are asked for.
  */
 
+export type { AuditedFile, AuditOptions, AuditReport, TensorReport as TensorAuditReport } from "./audit.js";
+export { audit } from "./audit.js";
 export type { Backend, BackendName, DenseTensor, DenseType, Session, Tensor } from "./backends/backend.js";
 export type { BackendChoice, OpenBackendOptions } from "./backends/open.js";
 export { BACKEND_CHOICES, openBackend } from "./backends/open.js";

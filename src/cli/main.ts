@@ -3,6 +3,7 @@
 
 import { Command, CommanderError } from "commander";
 import { isIsqError } from "../errors.js";
+import { addAuditCommand } from "./audit.js";
 import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
 import { addRunCommand } from "./run.js";
@@ -18,6 +19,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   addPlanCommand(program);
   addPerplexityCommand(program);
   addVectorsCommand(program);
+  addAuditCommand(program);
   try {
     await program.parseAsync(argv, { from: "user" });
     return Number(process.exitCode ?? 0);

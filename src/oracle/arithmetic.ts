@@ -26,7 +26,17 @@ export interface Arithmetic {
   readonly round?: Round;
   /** With `round`: Q4_0 and Q5_0 add the middle code before they round, as the contract does, not after. */
   readonly shiftFirst?: boolean;
+  /** A candidate of a search wins only by this share of the best (negative: also when it loses by less). */
+  readonly margin?: number;
 }
+
+/** Whether a candidate's error beats the best one so far. */
+export const isLess = ({ margin }: Arithmetic, error: number, best: number): boolean =>
+  error < (margin === undefined ? best : best * (1 - margin));
+
+/** Whether a candidate's score beats the best one so far. */
+export const isMore = ({ margin }: Arithmetic, score: number, best: number): boolean =>
+  score > (margin === undefined ? best : best * (1 + margin));
 
 export const STRICT: Arithmetic = {
   mulAdd: (a, b, c) => f32(f32(a * b) + c),

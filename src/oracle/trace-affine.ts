@@ -6,7 +6,7 @@
 import { clampInt, f32 } from "../numerics.js";
 import { TENTH } from "../quants/search.js";
 import type { AffineFit, AffineGrid } from "../quants/search-affine.js";
-import type { Arithmetic } from "./arithmetic.js";
+import { type Arithmetic, isLess, isMore } from "./arithmetic.js";
 import type { Candidate } from "./trace.js";
 import { addSquare, type Way } from "./trace-way.js";
 
@@ -69,7 +69,7 @@ export function traceAffine(
       offset: low,
       value: error,
     });
-    if (error < best) {
+    if (isLess(a, error, best)) {
       codes.set(trial);
       best = error;
       scale = trialScale;
@@ -161,7 +161,7 @@ export function tracePositive(
     const codeOf = (i: number) => Math.min(N, a.roundProduct(lineage.toByte, trial, x[i]));
     const error = positiveError(a, x, w, scale, codeOf);
     candidates.push({ step: `${step}`, scale, value: error });
-    if (error < best) {
+    if (isLess(a, error, best)) {
       best = error;
       iscale = trial;
     }
@@ -214,7 +214,7 @@ function descendPositive(
       if (next === l) continue;
       slx = a.mulAdd(wx, next, slx);
       sl2 = addSquare(way, w[i], next, sl2);
-      if (f32(f32(slx * slx) * suml2) > f32(f32(sumlx * sumlx) * sl2)) {
+      if (isMore(a, f32(f32(slx * slx) * suml2), f32(f32(sumlx * sumlx) * sl2))) {
         codes[i] = next;
         sumlx = slx;
         suml2 = sl2;

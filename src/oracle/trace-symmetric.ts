@@ -5,6 +5,7 @@
 
 import { clampInt, f32 } from "../numerics.js";
 import { GGML, signedPeak, squares, TENTH } from "../quants/search.js";
+import { isMore } from "./arithmetic.js";
 import type { Candidate } from "./trace.js";
 import { addSquare, type Way } from "./trace-way.js";
 
@@ -65,7 +66,7 @@ export function traceSymmetric(
       const trialScale = a.divide(sumlx, suml2);
       candidates.push({ step: `${step}`, scale: trialScale, inverse: iscale, value: scoreOf(sums) });
     }
-    if (suml2 > 0 && f32(sumlx * sumlx) > f32(best * suml2)) {
+    if (suml2 > 0 && isMore(a, f32(sumlx * sumlx), f32(best * suml2))) {
       codes.set(trial);
       scale = a.divide(sumlx, suml2);
       best = f32(scale * sumlx);
@@ -104,7 +105,7 @@ function descend(
         const step = `sweep ${sweep + 1}, element ${i}: ${l} to ${next}`;
         candidates.push({ step, scale: a.divide(slx, sl2), value: scoreOf({ sumlx: slx, suml2: sl2 }) });
       }
-      if (sl2 > 0 && f32(f32(slx * slx) * suml2) > f32(f32(sumlx * sumlx) * sl2)) {
+      if (sl2 > 0 && isMore(a, f32(f32(slx * slx) * suml2), f32(f32(sumlx * sumlx) * sl2))) {
         codes[i] = next + N;
         sumlx = slx;
         suml2 = sl2;
