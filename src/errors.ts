@@ -64,6 +64,7 @@ export const ERROR_TAGS = {
   "prompt/length": "the prompt does not fit the context",
   "plan/strict": "a strict plan met a substitution",
   "plan/nothing": "quantization was requested but no tensor can be quantized",
+  "receipt/invalid": "a receipt is malformed, or says what no encoder can follow",
   "vectors/header": "a stream of vectors has no header that can be used",
   "backend/unavailable": "the backend cannot run here",
   "backend/disposed": "the backend was disposed",

@@ -13,6 +13,7 @@ export type { ErrorDetails, ErrorTag } from "./errors.js";
 export { ERROR_TAGS, IsqError, isIsqError } from "./errors.js";
 export type { Checkpoint } from "./files/checkpoint.js";
 export { type Directory, fromFiles } from "./files/directory.js";
+export { fromUrl } from "./files/http-source.js";
 export type { ByteSource } from "./files/source.js";
 export { fromBlob, fromBytes } from "./files/source.js";
 export { type OpenedModel, openModel } from "./load.js";
@@ -25,6 +26,10 @@ export type { QuantizeProgress, QuantizeReport, TensorReport } from "./quantize.
 export { quantizeModel } from "./quantize.js";
 export type { Algorithm, IsqType, QuantizedTensor, QuantizeOptions } from "./quants/index.js";
 export { bitsPerWeight, dequantize, parseType, quantize, TYPE_NAMES, TYPES } from "./quants/index.js";
+export type { HashedRange, OutputPlace, Receipt, ReceiptRequest, ReceiptTensor } from "./receipt.js";
+export { formatReceipt, ggufPlaces, makeReceipt, parseReceipt } from "./receipt.js";
+export type { Check, TensorCheck, VerifyOptions } from "./receipt-verify.js";
+export { verifyReceipt } from "./receipt-verify.js";
 export type { CostReport, CostRow } from "./report/html.js";
 export { COST_COLUMNS, renderCostPage } from "./report/html.js";
 export { formatPlan } from "./report/plan-text.js";

@@ -92,15 +92,20 @@ describe("exports", () => {
         "chunkTokens",
         "dequantize",
         "formatPlan",
+        "formatReceipt",
         "formatTable",
         "fromBlob",
         "fromBytes",
         "fromFiles",
+        "fromUrl",
+        "ggufPlaces",
         "isIsqError",
         "klDivergence",
+        "makeReceipt",
         "measurePerplexity",
         "openBackend",
         "openModel",
+        "parseReceipt",
         "parseType",
         "plan",
         "quantize",
@@ -109,6 +114,7 @@ describe("exports", () => {
         "renderCostPage",
         "tensorError",
         "tokenLosses",
+        "verifyReceipt",
       ]
     `);
   });

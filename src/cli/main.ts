@@ -8,6 +8,7 @@ import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
 import { addRunCommand } from "./run.js";
 import { addVectorsCommand } from "./vectors.js";
+import { addVerifyCommand } from "./verify.js";
 
 /** Exit codes: 0 done, 1 failed while working or judged wrong, 2 bad input, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -20,6 +21,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   addPerplexityCommand(program);
   addVectorsCommand(program);
   addAuditCommand(program);
+  addVerifyCommand(program);
   try {
     await program.parseAsync(argv, { from: "user" });
     return Number(process.exitCode ?? 0);
