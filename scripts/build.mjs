@@ -1,7 +1,7 @@
 // Builds the WebAssembly module, then dist/ from src/: type check, JavaScript, declarations. Starts from an empty folder, so
 // that nothing stale ships.
 import { execFileSync } from "node:child_process";
-import { chmodSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
@@ -11,4 +11,7 @@ const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
 execFileSync(process.execPath, [`${root}/scripts/build-wasm.mjs`], { cwd: root, stdio: "inherit" });
 rmSync(`${root}/dist`, { recursive: true, force: true });
 execFileSync(process.execPath, [tsc, "-p", "tsconfig.json"], { cwd: root, stdio: "inherit" });
+for (const file of ["vectors.br", "PROVENANCE.md"]) {
+  copyFileSync(`${root}/src/vectors/${file}`, `${root}/dist/vectors/${file}`);
+}
 chmodSync(`${root}/dist/cli/main.js`, 0o755);

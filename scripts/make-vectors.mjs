@@ -1,8 +1,8 @@
-// Packs a folder of golden data into test/vectors: `node scripts/make-vectors.mjs GOLDEN_FOLDER`.
+// Packs a folder of golden data into src/vectors: `node scripts/make-vectors.mjs GOLDEN_FOLDER`.
 //
 // Reads golden.bin + manifest.json, hqq-fp8.bin + .json and nonfinite.bin + .json, checks the sha256 of every section,
 // and writes vectors.br: brotli of the manifest's byte length (u32), the manifest (JSON) and each distinct section once,
-// all little-endian and padded to 4 bytes. test/vectors/parse.ts documents the manifest. The output depends on the
+// all little-endian and padded to 4 bytes. src/vectors/parse.ts documents the manifest. The output depends on the
 // input alone.
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -15,7 +15,7 @@ if (!folder) {
   console.error("usage: node scripts/make-vectors.mjs GOLDEN_FOLDER");
   process.exit(2);
 }
-const target = fileURLToPath(new URL("../test/vectors", import.meta.url));
+const target = fileURLToPath(new URL("../src/vectors", import.meta.url));
 const LIMIT_BYTES = 3_000_000; // of the packed file, since it ships as a sub-path of the package
 
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");

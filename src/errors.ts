@@ -87,6 +87,7 @@ export const ERROR_TAGS = {
   "topology/device": "a rule names a device that does not exist here",
   "plan/strict": "a strict plan met a substitution",
   "plan/nothing": "quantization was requested but no tensor can be quantized",
+  "receipt/invalid": "a receipt is malformed, or says what no encoder can follow",
   "vectors/header": "a stream of vectors has no header that can be used",
   "backend/unavailable": "the backend cannot run here",
   "backend/disposed": "the backend was disposed",

@@ -3,6 +3,8 @@
  * it loads no module of any runtime: files, threads and GPUs are reached when they are asked for.
  */
 
+export type { AuditedFile, AuditOptions, AuditReport, TensorReport as TensorAuditReport } from "./audit.js";
+export { audit } from "./audit.js";
 export type { Backend, BackendName, DenseTensor, DenseType, Session, Tensor } from "./backends/backend.js";
 export type { BackendChoice, OpenBackendOptions } from "./backends/open.js";
 export { BACKEND_CHOICES, openBackend } from "./backends/open.js";
@@ -11,6 +13,7 @@ export type { ErrorDetails, ErrorTag } from "./errors.js";
 export { ERROR_TAGS, IsqError, isIsqError } from "./errors.js";
 export type { Checkpoint } from "./files/checkpoint.js";
 export { type Directory, fromFiles } from "./files/directory.js";
+export { fromUrl } from "./files/http-source.js";
 export type { Imatrix, ImatrixEntry, ImatrixFormat } from "./files/imatrix.js";
 export { openImatrix, writeCimatrix, writeImatrixGguf } from "./files/imatrix.js";
 export type { ByteSource } from "./files/source.js";
@@ -29,6 +32,10 @@ export type { QuantizeProgress, QuantizeReport, TensorReport } from "./quantize.
 export { quantizeModel } from "./quantize.js";
 export type { Algorithm, IsqType, QuantizedTensor, QuantizeOptions } from "./quants/index.js";
 export { bitsPerWeight, dequantize, parseType, quantize, TYPE_NAMES, TYPES } from "./quants/index.js";
+export type { HashedRange, OutputPlace, Receipt, ReceiptRequest, ReceiptTensor } from "./receipt.js";
+export { formatReceipt, ggufPlaces, makeReceipt, parseReceipt } from "./receipt.js";
+export type { Check, TensorCheck, VerifyOptions } from "./receipt-verify.js";
+export { verifyReceipt } from "./receipt-verify.js";
 export type { CostReport, CostRow } from "./report/html.js";
 export { COST_COLUMNS, renderCostPage } from "./report/html.js";
 export { formatPlan } from "./report/plan-text.js";

@@ -40,18 +40,21 @@ function exportsOf(name: string): string[] {
 }
 
 describe("importing", () => {
-  test.each([["index.ts"], ["quants/index.ts"], ["backends/wasm.ts"]])(
-    "%s loads no node module and none of the entry points",
-    (entry) => {
-      const { files, packages } = loadedBy(entry);
-      expect([...packages].filter((name) => name.startsWith("node:"))).toEqual([]);
-      const apart = [...files].filter((file) => /\/(node|cli|server)\//.test(file));
-      expect(apart).toEqual([]);
-    },
-  );
+  test.each([
+    ["index.ts"],
+    ["quants/index.ts"],
+    ["backends/wasm.ts"],
+    ["oracle/index.ts"],
+    ["vectors/index.ts"],
+  ])("%s loads no node module and none of the entry points", (entry) => {
+    const { files, packages } = loadedBy(entry);
+    expect([...packages].filter((name) => name.startsWith("node:"))).toEqual([]);
+    const apart = [...files].filter((file) => /\/(node|cli|server)\//.test(file));
+    expect(apart).toEqual([]);
+  });
 
   test("the built package loads no node module either", () => {
-    for (const name of ["isq", "isq/quants", "isq/wasm"]) {
+    for (const name of ["isq", "isq/quants", "isq/wasm", "isq/oracle"]) {
       const code = `
         const before = new Set(process.moduleLoadList);
         await import(${JSON.stringify(name)});
@@ -88,23 +91,29 @@ describe("exports", () => {
         "TYPE_NAMES",
         "TextModel",
         "TextModelBuilder",
+        "audit",
         "bitsPerWeight",
         "chunkTokens",
         "compilePattern",
         "dequantize",
         "formatPlan",
+        "formatReceipt",
         "formatTable",
         "fromBlob",
         "fromBytes",
         "fromFiles",
+        "fromUrl",
+        "ggufPlaces",
         "importanceEntries",
         "isIsqError",
         "klDivergence",
+        "makeReceipt",
         "matchImportance",
         "measurePerplexity",
         "openBackend",
         "openImatrix",
         "openModel",
+        "parseReceipt",
         "parseType",
         "plan",
         "quantize",
@@ -115,6 +124,7 @@ describe("exports", () => {
         "renderCostPage",
         "tensorError",
         "tokenLosses",
+        "verifyReceipt",
         "writeCimatrix",
         "writeImatrixGguf",
       ]
@@ -124,6 +134,42 @@ describe("exports", () => {
   test("isq/wasm, isq/threads", () => {
     expect(exportsOf("isq/wasm")).toEqual(["wasm"]);
     expect(exportsOf("isq/threads")).toEqual(["threads"]);
+  });
+
+  test("isq/oracle", () => {
+    expect(exportsOf("isq/oracle")).toMatchInlineSnapshot(`
+      [
+        "OPERATIONS",
+        "STREAM_FORMATS",
+        "TENSOR_VERDICTS",
+        "answerByteLength",
+        "auditTensor",
+        "compareAnswer",
+        "createJudge",
+        "expectedAnswer",
+        "explainAnswer",
+        "explainDecoded",
+        "explainDot",
+        "explainRow",
+        "explanationLines",
+        "formatExplanation",
+        "formatVerdict",
+        "inputByteLengths",
+        "inputBytes",
+        "inspectTensor",
+        "makeCase",
+        "makeSpec",
+        "openTensorAudit",
+        "packTensor",
+        "parseBinaryHeader",
+        "parseHeaderLine",
+        "readBlock",
+        "unpackTensor",
+        "writeAnswer",
+        "writeCase",
+        "writeHeader",
+      ]
+    `);
   });
 
   test("isq/quants", () => {

@@ -1,4 +1,4 @@
-/** `isq inspect`, `isq verify`, `isq diff`: what is in files, whether they are whole, and what two differ in. */
+/** `isq inspect`, `isq diff`: what is in files, and what two differ in. */
 
 import { type Command, Option } from "commander";
 import { diffFiles, type FileDifference, type TensorDifference } from "../diff.js";
@@ -67,19 +67,14 @@ function formatValue({ key, type, value }: InspectedValue): string {
   return `${key} (${type}) = ${cut}${more}`;
 }
 
-export function addVerifyCommand(program: Command): void {
-  program
-    .command("verify")
-    .description("check the structure of a file or a model's folder; exit code 2 when it is damaged")
-    .argument("<path>", "a file or a folder")
-    .action((path: string) =>
-      withFiles(path, async (files) => {
-        for (const file of files) {
-          for (const warning of file.warnings) process.stdout.write(`warning: ${warning}\n`);
-          process.stdout.write(`${describeFile(file)}: whole\n`);
-        }
-      }),
-    );
+/** Reads the structure of a file or folder; damage throws. */
+export function verifyStructure(path: string): Promise<void> {
+  return withFiles(path, async (files) => {
+    for (const file of files) {
+      for (const warning of file.warnings) process.stdout.write(`warning: ${warning}\n`);
+      process.stdout.write(`${describeFile(file)}: whole\n`);
+    }
+  });
 }
 
 interface DiffCommandOptions {

@@ -3,12 +3,14 @@
 
 import { Command, CommanderError } from "commander";
 import { isIsqError } from "../errors.js";
-import { addDiffCommand, addInspectCommand, addVerifyCommand } from "./inspect.js";
+import { addAuditCommand } from "./audit.js";
+import { addDiffCommand, addInspectCommand } from "./inspect.js";
 import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
 import { addQuantizeCommand } from "./quantize.js";
 import { addRunCommand } from "./run.js";
 import { addVectorsCommand } from "./vectors.js";
+import { addVerifyCommand } from "./verify.js";
 
 /** Exit codes: 0 done, 1 failed while working, judged wrong or (diff) a difference, 2 bad input, 130 interrupted. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -20,10 +22,11 @@ export async function main(argv: readonly string[]): Promise<number> {
   addPlanCommand(program);
   addQuantizeCommand(program);
   addInspectCommand(program);
-  addVerifyCommand(program);
   addDiffCommand(program);
   addPerplexityCommand(program);
   addVectorsCommand(program);
+  addAuditCommand(program);
+  addVerifyCommand(program);
   try {
     await program.parseAsync(argv, { from: "user" });
     return Number(process.exitCode ?? 0); // a command that found what it looked for may say 1

@@ -14,6 +14,7 @@ interface FormatOptions {
 }
 
 interface JudgeFlags {
+  readonly explain?: boolean;
   readonly json?: boolean;
   readonly silence: number;
   readonly timeLimit: number;
@@ -51,6 +52,10 @@ function addJudgeOptions(command: Command): Command {
   return command
     .option("--silence <seconds>", "give up when nothing arrives for so long", parseNumber, 60)
     .option("--time-limit <seconds>", "give up after so long altogether", parseNumber, 3600)
+    .option(
+      "--explain",
+      "say of the first wrong answers what the contract computed and which known cause fits",
+    )
     .option("--json", "print the verdict as JSON");
 }
 
@@ -67,7 +72,7 @@ function addCheck(vectors: Command): void {
     .command("check")
     .description("judge answers on standard input: exit code 0 when all are right, 1 otherwise");
   addJudgeOptions(command).action(async (options: JudgeFlags) => {
-    const judge = createJudge();
+    const judge = createJudge({ explain: options.explain ?? false });
     const limits = { silence: options.silence, total: options.timeLimit };
     const { complaints } = await readAnswers(process.stdin, judge, limits);
     process.stdin.destroy();
@@ -83,7 +88,7 @@ function addRun(vectors: Command): void {
   addJudgeOptions(addSpecOptions(command).addOption(formatOption())).action(
     async (words: [string, ...string[]], options: SpecOptions & FormatOptions & JudgeFlags) => {
       const spec: VectorSpec = makeSpec(options);
-      const judge = createJudge({ expect: spec });
+      const judge = createJudge({ expect: spec, explain: options.explain ?? false });
       const limits = { silence: options.silence, total: options.timeLimit };
       report(await judgeProgram(words, spec, options.format, judge, limits), options);
     },

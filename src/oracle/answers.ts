@@ -89,7 +89,10 @@ function placeInTensor(type: IsqType, offset: number, columns: number): { place:
 }
 
 /** The answer with every NaN number as one pattern. The rest of the bytes is kept. */
-function canonicalAnswer(spec: VectorSpec, bytes: Uint8Array): Uint8Array {
+export function canonicalAnswer(
+  spec: Pick<VectorSpec, "operation" | "type" | "columns">,
+  bytes: Uint8Array,
+): Uint8Array {
   const out = bytes.slice();
   const view = new DataView(out.buffer);
   const float = (at: number) => {

@@ -5,7 +5,9 @@
 
 import { isIsqError } from "../errors.js";
 import { type AnswerDifference, compareAnswer, expectedAnswer } from "./answers.js";
-import { makeCase, type VectorCase } from "./cases.js";
+import { makeCase } from "./cases.js";
+import type { Cause } from "./causes.js";
+import { type Explanation, explainAnswer } from "./explain-answer.js";
 import { join } from "./packed.js";
 import { answerByteLength, type VectorSpec } from "./spec.js";
 import { fromBase64, HEADER_BYTES, parseBinaryHeader, parseHeaderLine, type StreamFormat } from "./wire.js";
@@ -16,6 +18,8 @@ export interface Finding {
   readonly kind: string;
   readonly difference?: AnswerDifference;
   readonly garbled?: string;
+  /** With {@link JudgeOptions.explain}. */
+  readonly explanation?: Explanation;
 }
 
 export interface KindCount {
@@ -36,6 +40,8 @@ export interface Verdict {
   readonly complaints: readonly string[];
   /** The first wrong answers, at most {@link FINDINGS}. */
   readonly findings: readonly Finding[];
+  /** With {@link JudgeOptions.explain}: the causes that fit every finding with an explanation. */
+  readonly causes?: readonly Cause[];
   /** By kind of input, for the kinds with wrong answers. */
   readonly wrongKinds: Readonly<Record<string, KindCount>>;
 }
@@ -51,8 +57,8 @@ export interface Judge {
 export interface JudgeOptions {
   /** The only spec that a header may have. */
   readonly expect?: VectorSpec;
-  /** Sees each wrong answer with everything about it; for explanations. */
-  readonly onDifference?: (asked: VectorCase, expected: Uint8Array, actual: Uint8Array) => void;
+  /** Say of the first wrong answers what the contract computed and which known cause fits. */
+  readonly explain?: boolean;
 }
 
 const FINDINGS = 10;
@@ -123,6 +129,7 @@ class StreamJudge implements Judge {
       missing,
       complaints: all,
       findings: this.findings,
+      ...(this.options.explain && { causes: commonCauses(this.findings) }),
       wrongKinds: Object.fromEntries(wrongKinds),
     };
   }
@@ -220,12 +227,14 @@ class StreamJudge implements Judge {
     const asked = makeCase(spec, this.next);
     const expected = expectedAnswer(spec, asked);
     const difference = compareAnswer(spec, expected, answer);
-    if (difference) this.options.onDifference?.(asked, expected, answer);
-    this.count(difference ? { difference } : {}, asked.kind);
+    // Some tens of encodings each: for the findings that are kept alone.
+    const wanting = difference && this.options.explain && this.findings.length < FINDINGS;
+    const explanation = wanting ? explainAnswer(spec, asked, expected, answer) : undefined;
+    this.count({ ...(difference && { difference }), ...(explanation && { explanation }) }, asked.kind);
   }
 
   /** Counts the answer to the next case. */
-  private count(finding: Pick<Finding, "difference" | "garbled">, known?: string): void {
+  private count(finding: Omit<Finding, "case" | "kind">, known?: string): void {
     const index = this.next++;
     const kind = known ?? makeCase(this.spec as VectorSpec, index).kind;
     const tally = this.kinds.get(kind) ?? { cases: 0, wrong: 0 };
@@ -240,6 +249,15 @@ class StreamJudge implements Judge {
     else this.counts.different++;
     if (this.findings.length < FINDINGS) this.findings.push({ case: index, kind, ...finding });
   }
+}
+
+/** The causes that fit all explained findings. */
+function commonCauses(findings: readonly Finding[]): Cause[] {
+  const lists = findings.flatMap(({ explanation }) => (explanation ? [explanation.causes] : []));
+  const [first = []] = lists;
+  const isIn = (causes: readonly Cause[], { cause, detail }: Cause) =>
+    causes.some((one) => one.unexplainedBytes === 0 && one.cause === cause && one.detail === detail);
+  return first.filter((cause) => lists.every((causes) => isIn(causes, cause)));
 }
 
 interface AnswerLine {

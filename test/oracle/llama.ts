@@ -23,8 +23,8 @@ export interface LlamaModel {
 export interface Llama {
   /** Throws when the library refuses the file; the message has its log. */
   load(path: string): LlamaModel;
-  /** `llama_model_quantize` with `pure` set: every matrix to one type, by llama.cpp's file type number. */
-  quantize(from: string, to: string, fileType: number): void;
+  /** `llama_model_quantize` to llama.cpp's file type number; every matrix to one type unless `pure` is false. */
+  quantize(from: string, to: string, fileType: number, pure?: boolean): void;
 }
 
 /** Bytes given to structs that are passed by value: at least their size, more does no harm. */
@@ -150,12 +150,12 @@ export async function openLlama(): Promise<Llama> {
       if (!model) throw new Error(`llama.cpp refused ${path}:\n${lines.join("")}`);
       return createModel(model);
     },
-    quantize(from, to, fileType) {
+    quantize(from, to, fileType, pure = true) {
       lines.length = 0;
       const params = defaults("llama_model_quantize_default_params", QUANTIZE_DEFAULTS);
       params.setInt32(QUANTIZE.threads, 1, true);
       params.setInt32(QUANTIZE.fileType, fileType, true);
-      params.setUint8(QUANTIZE.pure, 1);
+      params.setUint8(QUANTIZE.pure, Number(pure));
       const quantizeFile = bind(
         "uint32_t llama_model_quantize(const char *from, const char *to, uint8_t *params)",
       );

@@ -1,8 +1,8 @@
-/** The blocks of test/vectors/traps.ts are what the published llama.cpp library makes of their values. */
+/** The blocks of src/vectors/traps.ts are what the published llama.cpp library makes of their values. */
 
 import { expect, it } from "vitest";
+import { loadTraps } from "../../src/vectors/traps.js";
 import { compareBytes } from "../suites/compare.js";
-import { loadTraps } from "../vectors/traps.js";
 import { openOracle, oracleMissing } from "./ggml.js";
 
 it.skipIf(oracleMissing !== undefined)("traps hold the published library's bytes", async () => {

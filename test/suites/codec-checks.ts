@@ -8,8 +8,8 @@ import {
   type QuantizeOptions,
   TYPES,
 } from "../../src/quants/index.js";
-import type { GoldenCase, GoldenDot, GoldenTensor, Lineage, Vectors } from "../vectors/parse.js";
-import { loadTraps, type Trap } from "../vectors/traps.js";
+import type { GoldenCase, GoldenDot, GoldenTensor, Lineage, Vectors } from "../../src/vectors/parse.js";
+import { loadTraps, type Trap } from "../../src/vectors/traps.js";
 import { compareBytes, compareDecoded, compareFloats, compareWords } from "./compare.js";
 
 type Awaitable<T> = T | Promise<T>;

@@ -2,7 +2,7 @@
 
 import { sha256 } from "@noble/hashes/sha2.js";
 import { type IsqType, TYPES } from "../../src/quants/index.js";
-import type { Decoded } from "../vectors/parse.js";
+import type { Decoded } from "../../src/vectors/parse.js";
 
 const hex = (value: number, digits: number): string => `0x${value.toString(16).padStart(digits, "0")}`;
 

@@ -5,7 +5,7 @@ import { bytesToHex } from "@noble/hashes/utils.js";
 import { describe, expect, it } from "vitest";
 import { loadVectors } from "./load.js";
 
-const here = (name: string): URL => new URL(`./${name}`, import.meta.url);
+const here = (name: string): URL => new URL(`../../src/vectors/${name}`, import.meta.url);
 const provenance = readFileSync(here("PROVENANCE.md"), "utf8");
 
 describe("golden vectors", () => {

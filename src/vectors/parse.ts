@@ -1,10 +1,10 @@
 /**
  * The golden vectors, from their packed form: u32 length of the manifest, the manifest (JSON), then the sections it
- * numbers, everything little-endian and padded to 4 bytes. Pure, so that any runtime can use it; load.ts reads the file.
+ * numbers, everything little-endian and padded to 4 bytes. Pure, so that any runtime can use it; readVectors reads the file.
  * Where the manifest has a number, it is the index of a section; a string is the base64 sha256 of bytes not stored.
  */
 
-import type { Algorithm, IsqType } from "../../src/quants/index.js";
+import type { Algorithm, IsqType } from "../quants/index.js";
 
 type Section = number;
 type Sha256 = string;

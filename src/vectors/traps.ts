@@ -3,7 +3,7 @@
  * seldom come that near. Bytes of the published llama.cpp library, plain, algorithm ggml; PROVENANCE.md says how found.
  */
 
-import type { IsqType } from "../../src/quants/index.js";
+import type { IsqType } from "../quants/index.js";
 
 export interface Trap {
   readonly type: IsqType;
@@ -26,7 +26,8 @@ const bytesOf = (base64: string): Uint8Array<ArrayBuffer> =>
   Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
 /** `values`: base64 of 256 little-endian int16, in units of 2^exponent. `data`: base64 of the block. */
-const PACKED: readonly (Pick<Trap, "type" | "trap"> & Record<"values" | "data", string> & { exponent: number })[] = [
+const PACKED: readonly (Pick<Trap, "type" | "trap"> &
+  Record<"values" | "data", string> & { exponent: number })[] = [
   {
     type: "Q2K",
     trap: "division",

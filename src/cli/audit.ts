@@ -1,0 +1,70 @@
+/** `isq audit`: whether a quantized file is what an encoder makes of its source, tensor by tensor. */
+
+import { basename, dirname } from "node:path";
+import { type Command, Option } from "commander";
+import { type AuditedFile, audit } from "../audit.js";
+import { BACKEND_CHOICES, type BackendChoice, openBackend } from "../backends/open.js";
+import { openCheckpoint } from "../files/checkpoint.js";
+import { openGgufFiles } from "../files/gguf-split.js";
+import { openGgufCheckpoint } from "../gguf-checkpoint.js";
+import { openDirectory } from "../node/directory.js";
+import { formatAudit } from "../report/audit-text.js";
+import { createProgress } from "./progress.js";
+
+interface AuditFlags {
+  readonly quantized: string;
+  readonly source?: string;
+  readonly backend: BackendChoice;
+  readonly json?: boolean;
+}
+
+type Closable = AuditedFile & { close(): Promise<void> };
+
+export function addAuditCommand(program: Command): void {
+  program
+    .command("audit")
+    .description("compare a quantized file with its source, or look for impossible blocks without one")
+    .requiredOption("--quantized <file>", "a GGUF file, or the first of several")
+    .option("--source <dir>", "a folder with safetensors files, or a GGUF file with unquantized weights")
+    .addOption(
+      new Option("--backend <name>", "where to encode").choices([...BACKEND_CHOICES]).default("auto"),
+    )
+    .option("--json", "print the report as JSON")
+    .action(async (flags: AuditFlags) => {
+      const report = await auditFiles(flags);
+      process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : formatAudit(report));
+      if (!report.ok) process.exitCode = 1;
+    });
+}
+
+async function auditFiles({ quantized, source, backend: choice }: AuditFlags) {
+  // Without a source names need no translation, so that any architecture will do.
+  const opened: Closable[] = [
+    source === undefined ? await openRaw(quantized) : await openModelFile(quantized),
+  ];
+  const backend = await openBackend(choice);
+  const progress = createProgress("auditing");
+  try {
+    if (source !== undefined) opened.push(await openSource(source));
+    return await audit(opened[0], {
+      backend,
+      ...(opened[1] && { source: opened[1] }),
+      onProgress: (done, total, tensor) => progress.update(done, total, tensor),
+    });
+  } finally {
+    progress.end();
+    await backend.dispose();
+    for (const file of opened) await file.close();
+  }
+}
+
+const folderOf = async (path: string) => openDirectory(dirname(path));
+
+const openRaw = async (path: string): Promise<Closable> =>
+  openGgufFiles(await folderOf(path), basename(path));
+
+const openModelFile = async (path: string): Promise<Closable> =>
+  (await openGgufCheckpoint(await folderOf(path), basename(path))).checkpoint;
+
+const openSource = async (path: string): Promise<Closable> =>
+  path.endsWith(".gguf") ? openModelFile(path) : openCheckpoint(await openDirectory(path));

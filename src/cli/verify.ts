@@ -1,0 +1,83 @@
+/** `isq verify`: whether a file is whole; or, of a receipt, whether the ranges that it names are what it says. */
+
+import { join } from "node:path";
+import type { Command } from "commander";
+import { openBackend } from "../backends/open.js";
+import { IsqError } from "../errors.js";
+import { fromUrl } from "../files/http-source.js";
+import type { ByteSource } from "../files/source.js";
+import { openFile } from "../node/file-source.js";
+import { parseReceipt } from "../receipt.js";
+import { type TensorCheck, verifyReceipt } from "../receipt-verify.js";
+import { formatTable } from "../report/text.js";
+import { verifyStructure } from "./inspect.js";
+import { readTextFile } from "./options.js";
+
+interface VerifyFlags {
+  readonly source?: string;
+  readonly output?: string;
+  readonly tensor?: string[];
+  readonly json?: boolean;
+}
+
+export function addVerifyCommand(program: Command): void {
+  program
+    .command("verify")
+    .description(
+      "check the structure of a file or a model's folder (exit code 2 when it is damaged), or a receipt (1 when it does not hold)",
+    )
+    .argument("<path>", "a file, a folder, or the JSON receipt that was written with a quantized file")
+    .option(
+      "--source <place>",
+      "receipt: folder or URL of the original files; their tensors are encoded again",
+    )
+    .option("--output <place>", "receipt: path or URL of the quantized file")
+    .option("--tensor <names...>", "receipt: only these tensors")
+    .option("--json", "receipt: print the checks as JSON")
+    .action(async (path: string, flags: VerifyFlags) => {
+      const ofReceipt = Object.keys(flags).length > 0 || path.endsWith(".receipt.json");
+      if (!ofReceipt) return verifyStructure(path);
+      const checks = await verifyFiles(path, flags);
+      process.stdout.write(flags.json ? `${JSON.stringify(checks, null, 2)}\n` : formatChecks(checks));
+      if (!checks.every(isFine)) process.exitCode = 1;
+    });
+}
+
+async function verifyFiles(path: string, flags: VerifyFlags): Promise<TensorCheck[]> {
+  const { source, output: place, tensor } = flags;
+  if (source === undefined && place === undefined) {
+    const message = "there is nothing to check: give --source, --output or both";
+    throw new IsqError("option/invalid", message, { field: "source" });
+  }
+  const receipt = parseReceipt(await readTextFile(path), path);
+  const output = place === undefined ? undefined : await openPlace(place);
+  const backend = await openBackend();
+  try {
+    return await verifyReceipt(receipt, {
+      backend,
+      ...(output && { output }),
+      ...(tensor && { tensors: tensor }),
+      ...(source !== undefined && { source: (file: string) => openPlace(within(source, file)) }),
+    });
+  } finally {
+    await backend.dispose();
+    await output?.close?.();
+  }
+}
+
+const isUrl = (place: string): boolean => /^https?:\/\//.test(place);
+
+const within = (place: string, file: string): string =>
+  isUrl(place) ? `${place.replace(/\/$/, "")}/${file}` : join(place, file);
+
+const openPlace = (place: string): Promise<ByteSource> => (isUrl(place) ? fromUrl(place) : openFile(place));
+
+const isFine = ({ source, output, again }: TensorCheck): boolean =>
+  [source, output, again].every((check) => check === "same" || check === "not given");
+
+function formatChecks(checks: readonly TensorCheck[]): string {
+  const rows = checks.map(({ tensor, source, output, again }) => [tensor, source, output, again]);
+  const wrong = checks.filter((check) => !isFine(check)).length;
+  const verdict = wrong === 0 ? `OK ${checks.length} tensors` : `NOT OK ${wrong} of ${checks.length} tensors`;
+  return `${formatTable(["tensor", "source", "output", "encoded again"], rows)}\n\n${verdict}\n`;
+}

@@ -1,0 +1,140 @@
+/** Checking receipts: what the files hold, and what the encoder makes of the source again. */
+
+import type { Backend, DenseType } from "./backends/backend.js";
+import { isDense, narrow, widen } from "./dense.js";
+import { checkAborted, IsqError } from "./errors.js";
+import { type ByteSource, readRange } from "./files/source.js";
+import { gatherRows, interleavedRows } from "./model/gguf/rows.js";
+import { dequantize, parseAlgorithm, parseType, quantize, TYPES } from "./quants/index.js";
+import type { IsqType } from "./quants/table.js";
+import {
+  type HashedRange,
+  hashOf,
+  hashOfValues,
+  hashRange,
+  type Receipt,
+  type ReceiptTensor,
+} from "./receipt.js";
+
+/** `same` and `differs` are about sha256; the others say why there is nothing to compare. */
+export type Check = "same" | "differs" | "not given" | "outside of the file";
+
+export interface TensorCheck {
+  readonly tensor: string;
+  readonly source: Check;
+  readonly output: Check;
+  /** The output, made again from the source; `differs` too when the source does. */
+  readonly again: Check;
+}
+
+export interface VerifyOptions {
+  /** Tensors to check; all when absent. */
+  readonly tensors?: readonly string[];
+  /** Opens a file of the source by its name. Without it, sources are not checked and outputs not made again. */
+  readonly source?: (file: string) => Promise<ByteSource>;
+  readonly output?: ByteSource;
+  readonly importance?: ReadonlyMap<string, Float32Array>;
+  /** Encodes on this backend; the reference when absent. */
+  readonly backend?: Backend;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Checks tensors by reading their ranges alone. Throws `tensor/missing` for a name that the receipt lacks,
+ * `receipt/invalid` for a row that no encoder can follow, `source/*` for files that cannot be read.
+ */
+export async function verifyReceipt(receipt: Receipt, options: VerifyOptions): Promise<TensorCheck[]> {
+  const known = new Map(receipt.tensors.map((row) => [row.tensor, row]));
+  const names = options.tensors ?? [...known.keys()];
+  const open = new Map<string, ByteSource>();
+  const openSource = async (file: string): Promise<ByteSource | undefined> => {
+    const found = open.get(file) ?? (await options.source?.(file));
+    if (found) open.set(file, found);
+    return found;
+  };
+  try {
+    const checks: TensorCheck[] = [];
+    for (const name of names) {
+      checkAborted(options.signal);
+      const row = known.get(name);
+      if (!row) throw new IsqError("tensor/missing", `the receipt has no tensor ${name}`, { tensor: name });
+      checks.push(await verifyTensor(row, openSource, options));
+    }
+    return checks;
+  } finally {
+    for (const source of open.values()) await source.close?.();
+  }
+}
+
+async function verifyTensor(
+  row: ReceiptTensor,
+  openSource: (file: string) => Promise<ByteSource | undefined>,
+  options: VerifyOptions,
+): Promise<TensorCheck> {
+  const { tensor, source, output } = row;
+  const from = source.file === null ? undefined : await openSource(source.file);
+  const checks = {
+    tensor,
+    source: await checkRange(source, from),
+    output: await checkRange(output, options.output),
+  };
+  if (checks.source !== "same") return { ...checks, again: checks.source };
+  const start = source.byteOffset as number;
+  const bytes = await readRange(from as ByteSource, start, start + source.byteLength);
+  return { ...checks, again: await makeAgain(row, bytes, options) };
+}
+
+async function checkRange(
+  { byteOffset, byteLength, sha256 }: HashedRange,
+  source?: ByteSource,
+): Promise<Check> {
+  if (!source || byteOffset === null) return "not given";
+  if (byteOffset + byteLength > source.byteLength) return "outside of the file";
+  return (await hashRange(source, byteOffset, byteLength)) === sha256 ? "same" : "differs";
+}
+
+/** Encodes the source as the receipt says and compares with the output's hash. */
+async function makeAgain(row: ReceiptTensor, bytes: Uint8Array, options: VerifyOptions): Promise<Check> {
+  const importance = options.importance?.get(row.tensor);
+  if (row.importance !== null && !importance) return "not given";
+  if (row.importance !== null && importance && hashOfValues(importance) !== row.importance) return "differs";
+  const { shape, output } = row;
+  const used = row.importance === null ? undefined : importance;
+  const made = await encodeAgain(row, bytes, used, encoderOf(options));
+  const { rows } = output;
+  if (rows && (rows.heads === 0 || shape[0] % (2 * rows.heads) !== 0)) {
+    const message = `${row.tensor} has ${shape[0]} rows, which are not ${rows.heads} heads of pairs`;
+    throw new IsqError("receipt/invalid", message, { tensor: row.tensor, field: "rows", value: rows.heads });
+  }
+  const ordered = rows ? gatherRows(made, interleavedRows(shape[0], rows.heads)) : made;
+  return hashOf(ordered) === output.sha256 ? "same" : "differs";
+}
+
+const encoderOf = ({ backend }: VerifyOptions): Backend["quantize"] =>
+  backend ? (...request) => backend.quantize(...request) : quantize;
+
+async function encodeAgain(
+  { shape, source, plan, tensor, output }: ReceiptTensor,
+  data: Uint8Array,
+  importance: Float32Array | undefined,
+  encode: Backend["quantize"],
+): Promise<Uint8Array> {
+  const kept = plan.algorithm === null;
+  if (kept && (output.type === source.type || !isDense(output.type))) return data;
+  const values = valuesOf(source.type, shape, data);
+  if (kept) return narrow(values, output.type as DenseType);
+  const type = parseType(plan.type);
+  if (TYPES[type].family !== "block") {
+    const message = `${tensor} is ${type}, whose receipts are not checked by encoding again`;
+    throw new IsqError("receipt/invalid", message, { tensor, field: "plan.type", value: type });
+  }
+  const algorithm = parseAlgorithm(type, plan.algorithm as string);
+  const request = { shape, algorithm, name: tensor, ...(importance && { importance }) };
+  return (await encode(type, values, request)).data;
+}
+
+function valuesOf(type: string, shape: readonly number[], data: Uint8Array): Float32Array {
+  if (isDense(type)) return widen({ type, shape, data });
+  const name: IsqType = parseType(type);
+  return dequantize({ type: name, algorithm: TYPES[name].algorithms[0], shape, data });
+}
