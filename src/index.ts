@@ -41,6 +41,7 @@ export { COST_COLUMNS, renderCostPage } from "./report/html.js";
 export { formatPlan } from "./report/plan-text.js";
 export { formatTable } from "./report/text.js";
 export type { Generated, GenerateRequest, Piece, Prompt, WorkOptions } from "./run.js";
-export { TextModel, TextModelBuilder } from "./run.js";
+export { TextModel } from "./run.js";
+export { TextModelBuilder } from "./text-model-builder.js";
 export type { Device, TopologyRule } from "./topology.js";
 export { DEVICE_CHOICES } from "./topology.js";

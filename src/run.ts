@@ -1,26 +1,17 @@
-/** Running: a model opened, quantized, placed, and ready for text. The builder is the front door of the library. */
+/** Running: a model opened, quantized, placed, and ready for text. */
 
-import type { Backend, Session } from "./backends/backend.js";
-import { type BackendChoice, type OpenBackendOptions, openBackend } from "./backends/open.js";
-import { CACHE_BLOCK } from "./backends/program.js";
-import { IsqError } from "./errors.js";
-import type { Directory } from "./files/directory.js";
-import { type Importance, matchImportance } from "./importance.js";
-import { type InputFile, readImatrix, readTopologyFile } from "./inputs.js";
-import { type OpenedModel, openModel } from "./load.js";
+import type { Backend } from "./backends/backend.js";
+import type { OpenedModel } from "./load.js";
 import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
 import { type ChatMessage, renderChat } from "./model/chat.js";
-import { LanguageModel } from "./model/language-model.js";
+import type { LanguageModel } from "./model/language-model.js";
 import { createSampler, type SamplerOptions } from "./model/sampler.js";
-import { openTokenizer, type Tokenizer } from "./model/tokenizer.js";
-import { placeModel, replaceModel } from "./place.js";
-import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
+import type { Tokenizer } from "./model/tokenizer.js";
+import { replaceModel } from "./place.js";
+import { type Plan, type PlanRequest, plan } from "./plan.js";
 import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
 import type { IsqType } from "./quants/table.js";
 import { parseType } from "./quants/tensor.js";
-import { savePeakByteLength } from "./save.js";
-import { checkDevice, type TopologyRule } from "./topology.js";
-import { planFile, saveFormatOf, type WriteOptions, type WriteReport, writeModel } from "./write-model.js";
 
 /** A prompt as text, as a conversation for the chat template, or as token ids. */
 export type Prompt =
@@ -49,240 +40,8 @@ export interface Generated {
 /** Options of loading and of re-ISQ. */
 export type WorkOptions = Omit<QuantizeModelOptions, "importance">;
 
-/** What saving would do. */
-export interface SavePlan {
-  readonly plan: Plan;
-  /** Of the file, without what it says about its sources. */
-  readonly byteLength: number;
-  /** Tensors in memory at the worst moment. */
-  readonly peakByteLength: number;
-}
-
-/** Collects how a model is to be loaded; `build` does it. Every `with…` method returns the builder. */
-export class TextModelBuilder {
-  readonly #model: string | Directory;
-  #request: PlanRequest = { type: null };
-  #topologyFile: InputFile | undefined;
-  #imatrixFile: InputFile | undefined;
-  #architecture: string | undefined;
-  #backend: Backend | BackendChoice = "auto";
-  #backendOptions: OpenBackendOptions = {};
-  #log: ((line: string) => void) | undefined;
-  #contextLength: number | undefined;
-
-  /** @param model Path of a folder or a GGUF file (Node, Deno, Bun), or a {@link Directory} of files (anywhere). */
-  constructor(model: string | Directory) {
-    this.#model = model;
-  }
-
-  /** Quantize every tensor ISQ may touch to this type (any case, `q4_k` or `Q4K`). Throws `type/unknown`. */
-  withIsq(type: string): this {
-    return this.#with({ type: parseType(type) });
-  }
-
-  /** `default` (each type's first algorithm) or `mistralrs`. Throws `option/invalid`. */
-  withAlgorithm(algorithm: AlgorithmChoice): this {
-    if (!ALGORITHM_CHOICES.includes(algorithm)) {
-      const message = `algorithm must be ${ALGORITHM_CHOICES.join(" or ")}, not ${JSON.stringify(algorithm)}`;
-      throw new IsqError("option/invalid", message, {
-        field: "algorithm",
-        value: algorithm,
-        limit: ALGORITHM_CHOICES,
-      });
-    }
-    return this.#with({ algorithm });
-  }
-
-  /** Rules for single tensors and layers; see topology.ts for their precedence. */
-  withTopology(topology: readonly TopologyRule[]): this {
-    this.#topologyFile = undefined;
-    return this.#with({ topology });
-  }
-
-  /** Rules from a YAML file, a path or a Blob, instead of those of {@link withTopology}; read when the model is built. */
-  withTopologyFile(file: InputFile): this {
-    this.#topologyFile = file;
-    return this;
-  }
-
-  /** Importance by weight name, one value per input column. */
-  withImportance(importance: Importance): this {
-    this.#imatrixFile = undefined;
-    return this.#with({ importance });
-  }
-
-  /**
-   * Importance from a file, a path or a Blob, instead of that of {@link withImportance}: llama.cpp's `.imatrix` and GGUF
-   * form or mistral.rs's `.cimatrix`; read when the model is built.
-   */
-  withImatrix(file: InputFile): this {
-    this.#imatrixFile = file;
-    return this;
-  }
-
-  /** Refuse fallback types, skipped tensors and dropped importance instead of reporting them. */
-  withStrict(): this {
-    return this.#with({ strict: true });
-  }
-
-  /** The architecture's name; without it config.json says. */
-  withArchitecture(name: string): this {
-    this.#architecture = name;
-    return this;
-  }
-
-  /**
-   * Where the model runs: a backend, which stays the caller's to dispose, or the name of one, which ends with the model.
-   * `auto` when absent: the fastest that runs here.
-   */
-  withBackend(backend: Backend | BackendChoice): this {
-    this.#backend = backend;
-    return this;
-  }
-
-  /** Worker threads of a backend chosen by name; as many as the machine has processors when absent. */
-  withThreads(workers: number): this {
-    this.#backendOptions = { workers };
-    return this;
-  }
-
-  /** Report loading, one line per step, to `log` (the console's error stream when absent). */
-  withLogging(log: (line: string) => void = (line) => console.error(line)): this {
-    this.#log = log;
-    return this;
-  }
-
-  /** Positions of cache to make room for, over all running texts; the model's context when absent. */
-  withContextLength(positions: number): this {
-    if (!Number.isSafeInteger(positions) || positions < 1) {
-      const message = `contextLength must be a positive integer, not ${positions}`;
-      throw new IsqError("option/invalid", message, { field: "contextLength", value: positions, limit: 1 });
-    }
-    this.#contextLength = positions;
-    return this;
-  }
-
-  /** Not available yet: throws `option/unsupported`, so that nobody believes to have it. */
-  withPagedAttention(): this {
-    throw new IsqError(
-      "option/unsupported",
-      "paged attention is not available yet; leave withPagedAttention() out",
-      {
-        field: "pagedAttention",
-      },
-    );
-  }
-
-  /** The plan alone: reads the config and the headers, no weight. Throws as {@link build} does up to there. */
-  async plan(): Promise<Plan> {
-    const opened = await this.#open();
-    try {
-      const request = await this.#readRequest(opened);
-      return plan(opened.program, opened.sourceOf, request);
-    } finally {
-      await opened.checkpoint.close();
-    }
-  }
-
-  /** The plan of {@link save}, and what the file and the work in memory would take. Reads no weight. */
-  async planSave(path: string): Promise<SavePlan> {
-    const opened = await this.#open();
-    try {
-      const decided = plan(opened.program, opened.sourceOf, await this.#readRequest(opened));
-      const file = planFile(saveFormatOf(path), opened, decided);
-      const { byteLength } = file;
-      return { plan: decided, byteLength, peakByteLength: savePeakByteLength(file, decided) };
-    } finally {
-      await opened.checkpoint.close();
-    }
-  }
-
-  /**
-   * Quantizes the model into a file, `.gguf` or `.safetensors`, without loading it. The file appears when it is complete;
-   * interrupted, the same call goes on where it was. Throws `output/*`, and as {@link build} does while it plans.
-   */
-  async save(
-    path: string,
-    options: Omit<WriteOptions, "importance" | "algorithm"> = {},
-  ): Promise<WriteReport> {
-    const opened = await this.#open();
-    let backend: Backend | undefined;
-    try {
-      const request = await this.#readRequest(opened);
-      const decided = plan(opened.program, opened.sourceOf, request);
-      backend = await this.#openBackend();
-      const { algorithm } = request;
-      const work = { ...workOptions(request, options), ...options, ...(algorithm && { algorithm }) };
-      return await writeModel(opened, decided, path, backend, work);
-    } finally {
-      if (typeof this.#backend === "string") await backend?.dispose();
-      await opened.checkpoint.close();
-    }
-  }
-
-  /**
-   * Opens, quantizes and places the model. Throws the tagged error of whatever is wrong with files or options, before
-   * any weight is read where that can be known.
-   */
-  async build(options: WorkOptions = {}): Promise<TextModel> {
-    const opened = await this.#open();
-    let session: Session | undefined;
-    let backend: Backend | undefined;
-    const ownsBackend = typeof this.#backend === "string";
-    try {
-      const request = await this.#readRequest(opened);
-      const decided = plan(opened.program, opened.sourceOf, request);
-      const tokenizer = await openTokenizer(opened.directory, opened.config);
-      backend = await this.#openBackend();
-      checkDevices(decided, backend);
-      const { contextLength } = opened.program;
-      const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
-      session = await backend.open(opened.program, { cachePositions });
-      this.#log?.(describePlan(decided, describeBackend(backend)));
-      const work = workOptions(request, options);
-      const report = await placeModel(decided, opened.checkpoint, backend, session, work);
-      this.#log?.(describeReport(report));
-      const language = new LanguageModel(opened.program, session, { cachePositions });
-      const parts = { opened, tokenizer, backend, ownsBackend, language, report, request };
-      return new TextModel(parts);
-    } catch (error) {
-      await session?.dispose();
-      if (ownsBackend) await backend?.dispose();
-      await opened.checkpoint.close();
-      throw error;
-    }
-  }
-
-  async #open(): Promise<OpenedModel> {
-    const architecture = this.#architecture !== undefined && { architecture: this.#architecture };
-    if (typeof this.#model !== "string") return openModel(this.#model, { ...architecture });
-    const file = /^(.*[/\\])?([^/\\]+\.gguf)$/i.exec(this.#model);
-    if (!file) return openModel(await openFolder(this.#model), { ...architecture });
-    return openModel(await openFolder(file[1] ?? "."), { ...architecture, gguf: file[2] });
-  }
-
-  #openBackend(): Promise<Backend> {
-    if (typeof this.#backend !== "string") return Promise.resolve(this.#backend);
-    return openBackend(this.#backend, this.#backendOptions);
-  }
-
-  /** The request with what its files say. */
-  async #readRequest({ program }: OpenedModel): Promise<PlanRequest> {
-    const [topology, imatrix] = [this.#topologyFile, this.#imatrixFile];
-    return {
-      ...this.#request,
-      ...(topology !== undefined && { topology: await readTopologyFile(topology) }),
-      ...(imatrix !== undefined && { importance: matchImportance(await readImatrix(imatrix), program) }),
-    };
-  }
-
-  #with(part: Partial<PlanRequest>): this {
-    this.#request = { ...this.#request, ...part };
-    return this;
-  }
-}
-
-interface TextModelParts {
+/** @internal */
+export interface TextModelParts {
   readonly opened: OpenedModel;
   readonly tokenizer: Tokenizer;
   readonly backend: Backend;
@@ -399,33 +158,7 @@ export class TextModel {
   }
 }
 
-function workOptions({ importance }: PlanRequest, options: WorkOptions): QuantizeModelOptions {
+/** @internal */
+export function workOptions({ importance }: PlanRequest, options: WorkOptions): QuantizeModelOptions {
   return { ...options, ...(importance && { importance }) };
-}
-
-/** Throws `topology/device` for the first tensor that is to be where the model is not. */
-function checkDevices({ rows }: Plan, { name }: Backend): void {
-  for (const { device, tensor } of rows) if (device !== null) checkDevice(device, name, tensor);
-}
-
-/** A folder by path, where the runtime has files. */
-async function openFolder(path: string): Promise<Directory> {
-  const { openDirectory } = await import("#platform");
-  return openDirectory(path);
-}
-
-function describeBackend({ name, workers }: Backend): string {
-  return workers === undefined ? name : `${name} (${workers})`;
-}
-
-function describePlan({ requested, totals }: Plan, backend: string): string {
-  const what =
-    requested === null
-      ? "no quantization"
-      : `${totals.quantizedTensors} of ${totals.tensors} tensors to ${requested}`;
-  return `plan: ${what} on ${backend}, ${totals.sourceByteLength} → ${totals.byteLength} bytes`;
-}
-
-function describeReport({ tensors, seconds }: QuantizeReport): string {
-  return `placed ${tensors.length} tensors in ${seconds.toFixed(2)} s`;
 }

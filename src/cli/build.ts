@@ -1,6 +1,7 @@
 /** Building a model from the command line: progress while it loads, interruption by Ctrl-C. */
 
-import type { TextModel, TextModelBuilder } from "../run.js";
+import type { TextModel } from "../run.js";
+import type { TextModelBuilder } from "../text-model-builder.js";
 import { createProgress } from "./progress.js";
 
 /** Runs `work` with a signal that Ctrl-C fires. */

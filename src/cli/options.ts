@@ -8,7 +8,7 @@ import { ARCHITECTURE_NAMES } from "../model/architectures/index.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice } from "../plan.js";
 import { TYPE_NAMES } from "../quants/table.js";
 import { parseType } from "../quants/tensor.js";
-import { TextModelBuilder } from "../run.js";
+import { TextModelBuilder } from "../text-model-builder.js";
 
 /** What the quantization options parse to. */
 export interface QuantizationOptions {
