@@ -8,6 +8,7 @@ export default defineConfig({
   test: {
     include: slow ? ["test/**/*.test.ts", "test/**/*.slow.ts"] : ["test/**/*.test.ts"],
     pool: "forks",
+    maxWorkers: 2,
     testTimeout: slow ? 3_600_000 : 300_000,
     hookTimeout: 300_000,
   },
