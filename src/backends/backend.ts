@@ -3,6 +3,7 @@
 import type { LogitKernels } from "../model/logits.js";
 import type { Algorithm, IsqType } from "../quants/table.js";
 import type { QuantizedTensor, QuantizeOptions } from "../quants/tensor.js";
+import type { Observation } from "./observe.js";
 import type { Batch, Program, WeightIndex } from "./program.js";
 
 export type BackendName = "reference" | "wasm" | "threads" | "webgpu";
@@ -93,6 +94,22 @@ export interface Session {
     encode: PlaceEncoding | null,
     signal?: AbortSignal,
   ): Promise<number>;
+  /** A weight that is in force, as it was placed; norms and biases come as F32. Throws `tensor/missing`. */
+  read(weight: WeightIndex): Awaitable<Tensor>;
+  /**
+   * From now on placed weights wait beside those in force, and steps run with the old ones, until `commit` puts all of them
+   * in force or `discard` drops them. Throws `option/conflict` when weights are held already.
+   */
+  hold(): Awaitable<void>;
+  /** Puts the held weights in force together. Throws `option/conflict` when none are held. */
+  commit(): Awaitable<void>;
+  /** Drops the held weights, if there are any. */
+  discard(): Awaitable<void>;
+  /**
+   * Where present: from now on every step adds what goes into linears to sums that start from zero (see observe.ts). They may
+   * be read between steps, also after `false`, which ends it.
+   */
+  observe?(on: boolean): Awaitable<Observation | null>;
   /**
    * Runs one step and returns the logits, [outputs × vocabulary]. A signal stops it in the middle where the step leaves
    * the calling thread: `aborted`.

@@ -5,6 +5,8 @@ import { rowElements } from "../quants/tensor.js";
 import { type Angles, createAngles, growAngles } from "./angles.js";
 import type { Session, SessionOptions, Tensor } from "./backend.js";
 import { checkBatch, type Kernels, rowsOf, walk } from "./interpreter.js";
+import { addSquares, createObservation, type Observation } from "./observe.js";
+import { createPlacements, type Placements } from "./placements.js";
 import { type Batch, CACHE_BLOCK, type Program, type Slot, type WeightIndex } from "./program.js";
 import { attendHead, type CacheLayer, storeRow } from "./reference-attention.js";
 import { addRange, gateSilu, normRun, rotateHead } from "./reference-kernels.js";
@@ -17,22 +19,28 @@ import {
   openRows,
   prepareRows,
 } from "./reference-linear.js";
-import { checkAllPlaced, checkCachePositions, checkPlacement } from "./session-checks.js";
+import { checkCachePositions, checkPlacement, checkWeightIndex } from "./session-checks.js";
 
 const f32 = Math.fround;
+
+/** A weight; norms and biases are decoded when they are placed. */
+interface PlacedWeight {
+  readonly tensor: Tensor;
+  readonly vector: Float32Array;
+}
 
 /** Everything a step reads and writes. */
 interface State {
   readonly program: Program;
-  readonly weights: (Tensor | undefined)[];
-  /** Norms and biases, decoded when they are placed. */
-  readonly vectors: (Float32Array | undefined)[];
+  readonly weights: Placements<PlacedWeight>;
   readonly slots: Float32Array[];
   readonly angles: readonly Angles[];
   readonly cache: readonly CacheLayer[];
   /** Quantized activation rows of the linear that runs. */
   readonly prepared: Uint8Array[];
   batch: Batch;
+  /** What goes into linears, while it is observed. */
+  observation: Observation | null;
 }
 
 const NO_ROWS = new Int32Array(0);
@@ -49,8 +57,7 @@ export function openSession(program: Program, options: SessionOptions): Session 
   const blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
   const state: State = {
     program,
-    weights: new Array(program.weights.length).fill(undefined),
-    vectors: new Array(program.weights.length).fill(undefined),
+    weights: createPlacements(program),
     slots: program.slots.map(() => new Float32Array(0)),
     angles: program.ropes.map(createAngles),
     cache: Array.from({ length: program.cacheLayers }, () => ({
@@ -60,6 +67,7 @@ export function openSession(program: Program, options: SessionOptions): Session 
     })),
     prepared: [],
     batch: NO_BATCH,
+    observation: null,
   };
   const kernels = createKernels(state);
   let open = true;
@@ -71,9 +79,30 @@ export function openSession(program: Program, options: SessionOptions): Session 
       checkOpen();
       placeWeight(state, weight, tensor);
     },
+    read(weight) {
+      checkOpen();
+      return readWeight(state, weight);
+    },
+    hold() {
+      checkOpen();
+      state.weights.hold();
+    },
+    commit() {
+      checkOpen();
+      state.weights.commit();
+    },
+    discard() {
+      checkOpen();
+      state.weights.discard();
+    },
+    observe(on) {
+      checkOpen();
+      state.observation = on ? createObservation(program, (length) => new Float64Array(length)) : null;
+      return state.observation;
+    },
     run(batch) {
       checkOpen();
-      checkAllPlaced(program, (weight) => state.weights[weight] !== undefined);
+      state.weights.checkAll();
       checkBatch(program, batch, blocks);
       makeRoom(state, batch);
       walk(program, batch, kernels);
@@ -81,7 +110,8 @@ export function openSession(program: Program, options: SessionOptions): Session 
     },
     dispose() {
       open = false;
-      for (const list of [state.weights, state.vectors, state.slots, state.prepared]) list.length = 0;
+      state.weights.clear();
+      for (const list of [state.slots, state.prepared]) list.length = 0;
       for (const layer of state.cache) layer.keys.length = layer.values.length = 0;
     },
   };
@@ -89,9 +119,19 @@ export function openSession(program: Program, options: SessionOptions): Session 
 
 function placeWeight(state: State, index: WeightIndex, tensor: Tensor): void {
   checkPlacement(state.program, index, tensor);
-  const { role } = state.program.weights[index];
-  state.weights[index] = tensor;
-  if (role === "norm" || role === "bias") state.vectors[index] = openVector(tensor);
+  const vector = isVector(state.program, index) ? openVector(tensor) : new Float32Array(0);
+  state.weights.put(index, { tensor, vector });
+}
+
+function readWeight({ program, weights }: State, index: WeightIndex): Tensor {
+  checkWeightIndex(program, index);
+  const { tensor, vector } = weights.get(index);
+  if (!isVector(program, index)) return tensor;
+  return { type: "F32", shape: tensor.shape, data: new Uint8Array(vector.slice().buffer) };
+}
+
+function isVector({ weights }: Program, index: WeightIndex): boolean {
+  return weights[index].role === "norm" || weights[index].role === "bias";
 }
 
 /** A one-row tensor, decoded. */
@@ -123,10 +163,10 @@ function matrixOf({ slots, program }: State, slot: Slot): Matrix {
 }
 
 function weightKernels(state: State): Pick<Kernels, "embed" | "rmsNorm" | "prepare" | "linear"> {
-  const { program, weights, vectors, slots, prepared } = state;
+  const { program, weights, slots, prepared } = state;
   return {
     embed(op, first, last) {
-      const reader = openRows(weights[op.weight]!);
+      const reader = openRows(weights.get(op.weight).tensor);
       const { values, width } = matrixOf(state, op.out);
       const scale = f32(op.scale ?? 1);
       for (let row = first; row < last; row++) {
@@ -136,16 +176,23 @@ function weightKernels(state: State): Pick<Kernels, "embed" | "rmsNorm" | "prepa
     },
     rmsNorm(op, first, last) {
       const epsilon = f32(op.epsilon);
+      const { vector } = weights.get(op.weight);
       for (let run = first; run < last; run++) {
-        normRun(slots[op.x], vectors[op.weight]!, slots[op.out], run * op.width, op.width, epsilon);
+        normRun(slots[op.x], vector, slots[op.out], run * op.width, op.width, epsilon);
       }
     },
     prepare(op, first, last) {
-      const partner = dotPartner(weights[op.weight]!);
-      if (partner !== null) prepareRows(partner, matrixOf(state, op.x), prepared, first, last);
+      const x = matrixOf(state, op.x);
+      const { observation } = state;
+      if (observation) {
+        const from = { ...x, start: first * x.width };
+        addSquares(observation, op.weight, from, last - first);
+      }
+      const partner = dotPartner(weights.get(op.weight).tensor);
+      if (partner !== null) prepareRows(partner, x, prepared, first, last);
     },
     linear(op, first, last) {
-      const weight = weights[op.weight]!;
+      const weight = weights.get(op.weight).tensor;
       const rows = rowsOf(program, state.batch, op.x);
       const out = matrixOf(state, op.out);
       if (dotPartner(weight) === null) {
@@ -153,7 +200,7 @@ function weightKernels(state: State): Pick<Kernels, "embed" | "rmsNorm" | "prepa
       } else {
         multiplyBlocks(weight, prepared, rows, out, first, last);
       }
-      if (op.bias !== undefined) addBias(vectors[op.bias]!, rows, out, first, last);
+      if (op.bias !== undefined) addBias(weights.get(op.bias).vector, rows, out, first, last);
     },
   };
 }

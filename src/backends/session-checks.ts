@@ -25,12 +25,9 @@ export function checkPlacement(program: Program, index: WeightIndex, tensor: Ten
 }
 
 /** Throws `tensor/missing` for an unknown weight, `tensor/shape`. */
-export function checkWeightShape({ weights }: Program, index: WeightIndex, shape: readonly number[]): void {
-  const spec = weights[index];
-  if (spec === undefined) {
-    const details = { field: "weight", value: index, limit: weights.length - 1 };
-    throw new IsqError("tensor/missing", `the program has no weight ${index}`, details);
-  }
+export function checkWeightShape(program: Program, index: WeightIndex, shape: readonly number[]): void {
+  checkWeightIndex(program, index);
+  const spec = program.weights[index];
   if (shape.length === spec.shape.length && shape.every((size, i) => size === spec.shape[i])) return;
   throw new IsqError(
     "tensor/shape",
@@ -39,11 +36,9 @@ export function checkWeightShape({ weights }: Program, index: WeightIndex, shape
   );
 }
 
-/** Throws `tensor/missing` for the first weight that was not placed. */
-export function checkAllPlaced({ weights }: Program, isPlaced: (weight: WeightIndex) => boolean): void {
-  for (let i = 0; i < weights.length; i++) {
-    if (isPlaced(i)) continue;
-    const { name, shape } = weights[i];
-    throw new IsqError("tensor/missing", `${name} [${shape.join(", ")}] was not placed`, { tensor: name });
-  }
+/** Throws `tensor/missing` for an unknown weight. */
+export function checkWeightIndex({ weights }: Program, index: WeightIndex): void {
+  if (weights[index] !== undefined) return;
+  const details = { field: "weight", value: index, limit: weights.length - 1 };
+  throw new IsqError("tensor/missing", `the program has no weight ${index}`, details);
 }

@@ -5,6 +5,8 @@ import type { Tensor } from "./backend.js";
 export const sharedBytes = (length: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(length));
 export const sharedFloats = (length: number): Float32Array =>
   new Float32Array(new SharedArrayBuffer(4 * length));
+export const sharedDoubles = (length: number): Float64Array =>
+  new Float64Array(new SharedArrayBuffer(8 * length));
 export const sharedWords = (length: number): Int32Array => new Int32Array(new SharedArrayBuffer(4 * length));
 
 /** The same values in shared memory: a copy unless they are there already. */

@@ -2,8 +2,11 @@
 
 import type { ErrorDetails, ErrorTag } from "../errors.js";
 import type { FileTensor, PlaceEncoding, Tensor } from "./backend.js";
+import type { Observation } from "./observe.js";
 import type { Batch, Program, WeightIndex } from "./program.js";
 import type { EncodeJob, EncodeOutput, EncodeResult } from "./wasm-encode.js";
+import type { ReadTarget } from "./wasm-read.js";
+import type { HoldStep } from "./wasm-weights.js";
 
 /** What all tasks of a team have in common. */
 export interface TeamTask {
@@ -61,6 +64,15 @@ export type WorkerTask = TeamTask &
         /** The shared slots, when they are not those of the step before. */
         readonly arrays: readonly (Float32Array | null)[] | null;
       }
+    /** As `hold`, `commit` and `discard` of a session. */
+    | { readonly kind: "turn"; readonly session: number; readonly step: HoldStep }
+    | {
+        readonly kind: "readBack";
+        readonly session: number;
+        readonly weight: WeightIndex;
+        readonly target: ReadTarget;
+      }
+    | { readonly kind: "observe"; readonly session: number; readonly observation: Observation | null }
     | { readonly kind: "close"; readonly session: number }
   );
 

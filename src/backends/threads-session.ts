@@ -4,13 +4,16 @@ import { IsqError } from "../errors.js";
 import { TYPES } from "../quants/table.js";
 import type { Session, SessionOptions } from "./backend.js";
 import { checkBatch, rowsOf } from "./interpreter.js";
+import { createObservation } from "./observe.js";
+import { createPlacements } from "./placements.js";
 import { type Batch, CACHE_BLOCK, type Program } from "./program.js";
 import { makeSchedule } from "./schedule.js";
-import { checkAllPlaced, checkCachePositions, checkPlacement, checkWeightShape } from "./session-checks.js";
-import { sharedFloats, sharedWords, shareTensor } from "./shared.js";
+import { checkCachePositions, checkPlacement, checkWeightIndex, checkWeightShape } from "./session-checks.js";
+import { sharedBytes, sharedDoubles, sharedFloats, sharedWords, shareTensor } from "./shared.js";
 import { type Workshop, withEncodedFile } from "./threads-encode.js";
 import { refusalOf } from "./wasm-encode.js";
-import { usesOf } from "./wasm-member.js";
+import { formOf, type ReadTarget, readTensor, type TensorForm } from "./wasm-read.js";
+import { type HoldStep, usesOf } from "./wasm-weights.js";
 
 export interface ThreadSessionOptions extends SessionOptions {
   readonly memoryByteLength: number;
@@ -31,7 +34,7 @@ export async function openThreadSession(
   const schedule = makeSchedule(program, pool.members);
   const isShared = (slot: number) => schedule.shared[slot] || slot === program.logits;
   const arrays: (Float32Array | null)[] = program.slots.map(() => null);
-  const placed = new Set<number>();
+  const forms = createPlacements<TensorForm>(program);
   const uses = usesOf(program);
   /** Whether the workers have the arrays as they are now. */
   let delivered = false;
@@ -54,12 +57,33 @@ export async function openThreadSession(
     return grown;
   };
 
+  const turn = async (step: HoldStep) => {
+    checkOpen();
+    await pool.together({ kind: "turn", session, step });
+    forms[step]();
+  };
+
   return {
     async place(weight, tensor) {
       checkOpen();
       checkPlacement(program, weight, tensor);
       await pool.together({ kind: "place", session, weight, tensor: shareTensor(tensor) });
-      placed.add(weight);
+      forms.put(weight, formOf(tensor, uses[weight]));
+    },
+    async read(weight) {
+      checkOpen();
+      checkWeightIndex(program, weight);
+      const fill = (target: ReadTarget) => pool.together({ kind: "readBack", session, weight, target });
+      return readTensor(forms.get(weight), uses[weight], fill, { bytes: sharedBytes, floats: sharedFloats });
+    },
+    hold: () => turn("hold"),
+    commit: () => turn("commit"),
+    discard: () => turn("discard"),
+    async observe(on) {
+      checkOpen();
+      const observation = on ? createObservation(program, sharedDoubles) : null;
+      await pool.together({ kind: "observe", session, observation });
+      return observation;
     },
     canPlaceFile: (weight) => uses[weight].rowsTo !== null && !uses[weight].embedding && !uses[weight].vector,
     async placeFile(weight, file, encode, signal) {
@@ -70,7 +94,7 @@ export async function openThreadSession(
         const options = { ...encode, shape: file.shape, ...(signal && { signal }) };
         return withEncodedFile(workshop, encode.type, file, options, async (tensor) => {
           await pool.together({ kind: "place", session, weight, tensor }, signal);
-          placed.add(weight);
+          forms.put(weight, formOf(tensor, uses[weight]));
           return tensor.reencodedBlocks ?? 0;
         });
       }
@@ -78,12 +102,16 @@ export async function openThreadSession(
       const results = await pool.together({ kind: "placeFile", session, weight, file, encode, bad }, signal);
       const refusal = refusalOf(results, encode?.name);
       if (refusal) throw refusal;
-      placed.add(weight);
+      const { shape } = file;
+      forms.put(
+        weight,
+        encode ? { type: encode.type, algorithm: encode.algorithm, shape } : { type: file.type, shape },
+      );
       return results.reduce((sum, result) => sum + (result?.reencodedBlocks ?? 0), 0);
     },
     async run(batch, signal) {
       checkOpen();
-      checkAllPlaced(program, (weight) => placed.has(weight));
+      forms.checkAll();
       checkBatch(program, batch, blocks);
       if (growArrays(batch)) delivered = false;
       await pool.together({ kind: "run", session, batch, arrays: delivered ? null : [...arrays] }, signal);

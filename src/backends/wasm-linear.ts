@@ -6,6 +6,7 @@ import type { DenseType, Tensor } from "./backend.js";
 import { isDense } from "./reference-linear.js";
 import type { Bank, Banks } from "./wasm-bank.js";
 import { unitOf } from "./wasm-decode.js";
+import { flatRowBytes, flattenCodes } from "./wasm-groups.js";
 
 /** Consecutive rows of a weight in one memory. */
 interface Piece {
@@ -124,7 +125,7 @@ async function placeGroups(
   const contiguous = tensor.algorithm === "hqq";
   const scales = tensor.scales!;
   const zeros = tensor.zeros!;
-  const rowBytes = bits === 8 ? width : (width + 1) >> 1;
+  const rowBytes = flatRowBytes(bits, width);
   const rowsPerPiece = Math.max(1, Math.floor(PIECE_BYTES / Math.max(1, rowBytes)));
   const pieces: Piece[] = [];
   const placed = { type: tensor.type, algorithm: tensor.algorithm, width, rowBytes, pieces };
@@ -157,29 +158,6 @@ async function placeGroups(
     throw error;
   }
   return placed;
-}
-
-/** Codes of whole rows in element order; two to a byte, the even element low, each row from a whole byte on. */
-function flattenCodes(
-  data: Uint8Array,
-  groups: number,
-  bits: 4 | 8,
-  contiguous: boolean,
-  first: number,
-  width: number,
-  out: Uint8Array,
-): void {
-  const rowBytes = bits === 8 ? width : (width + 1) >> 1;
-  out.fill(0);
-  for (let start = 0, element = first; start < out.length; start += rowBytes) {
-    for (let i = 0; i < width; i++, element++) {
-      const r = contiguous ? element & 63 : Math.floor(element / groups);
-      const j = contiguous ? Math.floor(element / 64) : element % groups;
-      const byte = data[(bits === 8 ? r : r & 31) * groups + j];
-      if (bits === 8) out[start + i] = byte;
-      else out[start + (i >> 1)] |= (r < 32 ? byte >> 4 : byte & 15) << (4 * (i & 1));
-    }
-  }
 }
 
 /** Where the rows of a product's result go: row r's outputs from `first` on. */

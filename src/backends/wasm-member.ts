@@ -4,19 +4,19 @@
  */
 
 import { TYPES } from "../quants/table.js";
-import { rowElements } from "../quants/tensor.js";
 import { type Angles, createAngles, growAngles } from "./angles.js";
-import type { Tensor } from "./backend.js";
 import { type OpOf, rowsOf } from "./interpreter.js";
-import type { Batch, Op, Program, Slot, WeightIndex } from "./program.js";
-import { isDense, openRows } from "./reference-linear.js";
-import { type Columns, columnsOf, makeSchedule, type Schedule } from "./schedule.js";
-import type { Team } from "./team.js";
+import { addSquares, type Observation } from "./observe.js";
+import type { Batch, Op, Program, Slot } from "./program.js";
+import { isDense } from "./reference-linear.js";
+import { type Columns, makeSchedule, type Schedule } from "./schedule.js";
+import { shareOf, type Team } from "./team.js";
 import type { Banks } from "./wasm-bank.js";
 import { Cache } from "./wasm-cache.js";
 import { decodeGroupedRow, decodeRun, unitOf } from "./wasm-decode.js";
-import { freeRows, multiplyRows, type PlacedRows, placeRows } from "./wasm-linear.js";
+import { multiplyRows } from "./wasm-linear.js";
 import { Slots } from "./wasm-slots.js";
+import { MemberWeights } from "./wasm-weights.js";
 
 /** Bytes of one operation's arguments that are brought into memory at a time. */
 const STAGE_BYTES = 2 ** 20;
@@ -28,38 +28,14 @@ interface PlacedAngles {
   sines: number;
 }
 
-/** What a weight is used for in a program. */
-export interface WeightUse {
-  readonly embedding: boolean;
-  readonly vector: boolean;
-  /** The slot whose columns are the weight's rows. */
-  readonly rowsTo: Slot | null;
-}
-
-export function usesOf(program: Program): WeightUse[] {
-  const uses = program.weights.map(() => ({ embedding: false, vector: false, rowsTo: null as Slot | null }));
-  for (const op of program.ops) {
-    if (op.kind === "embed") uses[op.weight].embedding = true;
-    if (op.kind === "rmsNorm") uses[op.weight].vector = true;
-    if (op.kind === "linear") {
-      uses[op.weight].rowsTo = op.out;
-      if (op.bias !== undefined) uses[op.bias].vector = true;
-    }
-  }
-  return uses;
-}
-
 export class Member {
   readonly program: Program;
   readonly schedule: Schedule;
   readonly banks: Banks;
   readonly slots: Slots;
   #team: Team;
-  readonly #uses: readonly WeightUse[];
-  readonly #rows: (PlacedRows | undefined)[] = [];
-  readonly #tables: (Tensor | undefined)[] = [];
-  readonly #vectors: (Float32Array | undefined)[] = [];
-  readonly #vectorAddresses: number[] = [];
+  #observation: Observation | null = null;
+  readonly weights: MemberWeights;
   readonly #angles: readonly PlacedAngles[];
   readonly #cache: Cache;
 
@@ -69,7 +45,7 @@ export class Member {
     this.#team = team;
     this.schedule = makeSchedule(program, team.part.count);
     this.slots = new Slots(program, this.schedule, team.part, banks.first);
-    this.#uses = usesOf(program);
+    this.weights = new MemberWeights(program, banks, this.schedule, team.part);
     this.#cache = new Cache(program, team.part, banks.first, this.slots);
     this.#angles = program.ropes.map((table) => ({
       angles: createAngles(table),
@@ -79,51 +55,14 @@ export class Member {
     }));
   }
 
-  /** Rows of a weight that this member holds, or null when it is no matrix of a linear. */
-  rowsOf(weight: WeightIndex): Columns | null {
-    const slot = this.#uses[weight].rowsTo;
-    return slot === null ? null : columnsOf(this.program, this.schedule, slot, this.#team.part);
-  }
-
-  /**
-   * Takes its share of a weight. What was there before stays in force until all members have theirs. Throws
-   * `backend/memory` in all of them or in none.
-   */
-  async place(weight: WeightIndex, tensor: Tensor): Promise<void> {
-    const share = this.rowsOf(weight);
-    const rows = share && (await placeRows(this.banks, tensor, ...share));
-    this.commitRows(weight, rows);
-    const { embedding, vector } = this.#uses[weight];
-    if (embedding) this.#tables[weight] = tensor;
-    if (vector) this.#placeVector(weight, tensor);
-  }
-
-  /** Puts rows in force once all members have come so far; frees them when one has failed. */
-  commitRows(weight: WeightIndex, rows: PlacedRows | null): void {
-    try {
-      this.#team.barrier();
-    } catch (error) {
-      if (rows) freeRows(rows);
-      throw error;
-    }
-    const before = this.#rows[weight];
-    if (rows) this.#rows[weight] = rows;
-    if (before) freeRows(before);
-  }
-
   /** The team of the task at hand: each task brings its own barrier. */
   join(team: Team): void {
     this.#team = team;
   }
 
-  #placeVector(weight: WeightIndex, tensor: Tensor): void {
-    const reader = openRows(tensor);
-    const start = reader.seek(0);
-    const values = reader.values.slice(start, start + rowElements(tensor.shape));
-    const bank = this.banks.first;
-    this.#vectorAddresses[weight] ??= bank.allocate(4 * values.length);
-    bank.floats.set(values, this.#vectorAddresses[weight] / 4);
-    this.#vectors[weight] = values;
+  /** Adds what goes into linears to these sums from now on; null: no longer. */
+  observe(observation: Observation | null): void {
+    this.#observation = observation;
   }
 
   /** Runs a step. `arrays` are the shared slots, large enough for the batch. The logits are then in their slot. */
@@ -226,7 +165,7 @@ export class Member {
   }
 
   #embed(op: OpOf<"embed">, batch: Batch): void {
-    const tensor = this.#tables[op.weight]!;
+    const tensor = this.weights.table(op.weight);
     const bank = this.banks.first;
     const width = this.slots.width(op.out);
     const { elements, bytes } = unitOf(tensor.type);
@@ -251,23 +190,25 @@ export class Member {
     // Norms of heads are done in the columns that are written; a norm of whole rows needs all of them.
     const columns: Columns = op.width < width ? this.slots.columns(op.out) : [0, width];
     const count = columns[1] - columns[0];
+    const { address: weight } = this.weights.vector(op.weight);
     this.#inRuns(rows, 2 * count, (row, run) => {
       const [stage, stageOut] = bank.scratch(4 * count * run, 4 * count * run);
       const direct = count === width ? this.slots.address(op.out, row) : null;
       const target = direct ?? stageOut;
       const x = this.#bring(op.x, columns, row, run, stage);
       const runs = (count * run) / op.width;
-      bank.call("rms_norm", x, this.#vectorAddresses[op.weight], target, runs, op.width, op.epsilon);
+      bank.call("rms_norm", x, weight, target, runs, op.width, op.epsilon);
       if (direct === null) this.slots.store(op.out, row, run, bank, stageOut, count);
     });
   }
 
   #linear(op: OpOf<"linear">, rows: number): void {
-    const bias = op.bias === undefined ? undefined : this.#vectors[op.bias];
+    const bias = op.bias === undefined ? undefined : this.weights.vector(op.bias).values;
+    if (this.#observation) this.#observe(this.#observation, op, rows);
     const x: Columns = [0, this.slots.width(op.x)];
     const width = this.slots.width(op.out);
     multiplyRows(
-      this.#rows[op.weight]!,
+      this.weights.rows(op.weight),
       rows,
       (row, count, bank, address) => this.slots.load(op.x, x, row, count, bank, address),
       (row, first, outputs) => {
@@ -277,6 +218,13 @@ export class Member {
         else for (let o = 0; o < outputs.length; o++) values[at + o] = outputs[o] + bias[first + o];
       },
     );
+  }
+
+  /** Members share the columns of what is observed, so that no two write to one sum. */
+  #observe(observation: Observation, op: OpOf<"linear">, rows: number): void {
+    const width = this.slots.width(op.x);
+    const columns = shareOf(width, 8, this.#team.part);
+    addSquares(observation, op.weight, { ...this.slots.view(op.x), width }, rows, columns);
   }
 
   #rope(op: OpOf<"rope">, batch: Batch): void {
@@ -309,13 +257,11 @@ export class Member {
   /** Gives all memory of this member back to the banks. */
   dispose(): void {
     const bank = this.banks.first;
-    for (const rows of this.#rows) if (rows) freeRows(rows);
-    for (const address of this.#vectorAddresses) if (address !== undefined) bank.free(address);
+    this.weights.dispose();
     for (const { positions, cosines, sines } of this.#angles) {
       if (positions > 0) for (const address of [cosines, sines]) bank.free(address);
     }
     this.#cache.dispose();
     this.slots.dispose();
-    this.#rows.length = this.#tables.length = this.#vectors.length = this.#vectorAddresses.length = 0;
   }
 }

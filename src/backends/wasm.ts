@@ -12,9 +12,11 @@ import {
 } from "../quants/tensor.js";
 import type { Backend, Session, SessionOptions, Tensor } from "./backend.js";
 import { checkBatch } from "./interpreter.js";
+import { createObservation } from "./observe.js";
+import { createPlacements } from "./placements.js";
 import { type Batch, CACHE_BLOCK, type Program } from "./program.js";
 import { checkParts } from "./reference-linear.js";
-import { checkAllPlaced, checkCachePositions, checkPlacement } from "./session-checks.js";
+import { checkCachePositions, checkPlacement, checkWeightIndex } from "./session-checks.js";
 import { teamOfOne } from "./team.js";
 import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { decode } from "./wasm-decode.js";
@@ -23,6 +25,8 @@ import { freeRows, multiplyRows, placeRows } from "./wasm-linear.js";
 import { wasmLogits } from "./wasm-logits.js";
 import { Member } from "./wasm-member.js";
 import { checkMemoryLimit, checkProduct, finishTensor, pickImportance, sideArrays } from "./wasm-parts.js";
+import { formOf, readTensor, type TensorForm } from "./wasm-read.js";
+import { type HoldStep, usesOf } from "./wasm-weights.js";
 
 export interface WasmOptions {
   /** Most bytes of one WebAssembly memory, a multiple of 64 KiB; models that need more use several. 4 GiB when absent. */
@@ -107,22 +111,43 @@ async function multiply(banks: Banks, weights: Tensor, activations: Float32Array
 
 async function openSession(program: Program, options: SessionOptions, limit: number): Promise<Session> {
   const blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
-  const member = new Member(program, await Banks.open(limit), teamOfOne());
-  const placed = new Set<number>();
+  const team = teamOfOne();
+  const member = new Member(program, await Banks.open(limit), team);
+  const forms = createPlacements<TensorForm>(program);
+  const uses = usesOf(program);
   let open = true;
   const checkOpen = () => {
     if (!open) throw new IsqError("backend/disposed", "the session was disposed");
+  };
+  const turn = (step: HoldStep) => {
+    checkOpen();
+    forms[step]();
+    member.weights.turn(step);
   };
   return {
     async place(weight, tensor) {
       checkOpen();
       checkPlacement(program, weight, tensor);
-      await member.place(weight, tensor);
-      placed.add(weight);
+      await member.weights.place(weight, tensor, team);
+      forms.put(weight, formOf(tensor, uses[weight]));
+    },
+    read(weight) {
+      checkOpen();
+      checkWeightIndex(program, weight);
+      return readTensor(forms.get(weight), uses[weight], (target) => member.weights.read(weight, target));
+    },
+    hold: () => turn("hold"),
+    commit: () => turn("commit"),
+    discard: () => turn("discard"),
+    observe(on) {
+      checkOpen();
+      const observation = on ? createObservation(program, (length) => new Float64Array(length)) : null;
+      member.observe(observation);
+      return observation;
     },
     run(batch: Batch) {
       checkOpen();
-      checkAllPlaced(program, (weight) => placed.has(weight));
+      forms.checkAll();
       checkBatch(program, batch, blocks);
       member.run(batch, []);
       const { values, start } = member.slots.view(program.logits);

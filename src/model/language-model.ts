@@ -48,6 +48,11 @@ export class LanguageModel {
     this.#pool = createBlockPool(cachePositions);
   }
 
+  /** Does something with the session between two steps. */
+  between<Result>(task: (session: Session) => Result | Promise<Result>): Promise<Result> {
+    return this.#exclusively(() => task(this.#session));
+  }
+
   /** Replaces a weight between two steps; texts that are being generated go on with the new one. */
   place(weight: WeightIndex, tensor: Tensor): Promise<void> {
     return this.#exclusively(() => this.#session.place(weight, tensor));

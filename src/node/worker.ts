@@ -64,6 +64,8 @@ function sharedByteLength(task: WorkerTask): number {
       return task.out.byteLength;
     case "place":
       return task.tensor.data.byteLength;
+    case "readBack":
+      return task.target.data.byteLength;
     default:
       return 0;
   }
@@ -174,8 +176,13 @@ async function performInSession(
   team.check();
   member.join(team);
   if (task.kind === "placeFile") return placeFile(member, task, team);
-  if (task.kind === "place") await member.place(task.weight, task.tensor);
-  else {
+  if (task.kind === "place") await member.weights.place(task.weight, task.tensor, team);
+  else if (task.kind === "readBack") member.weights.read(task.weight, task.target);
+  else if (task.kind === "observe") member.observe(task.observation);
+  else if (task.kind === "turn") {
+    team.barrier(); // all members or none
+    member.weights.turn(task.step);
+  } else {
     if (task.arrays) session.arrays = task.arrays;
     member.run(task.batch, session.arrays);
   }
@@ -190,7 +197,7 @@ async function placeFile(
 ): Promise<EncodeResult | null> {
   const { file, encode: encoding, bad } = task;
   const width = rowElements(file.shape);
-  const share = member.rowsOf(task.weight)!;
+  const share = member.weights.rowsOf(task.weight)!;
   const form = encoding
     ? { type: encoding.type, algorithm: encoding.algorithm, width }
     : { type: file.type, width };
@@ -218,7 +225,7 @@ async function placeFile(
     freeRows(rows); // in all members: what was there stays
     return result;
   }
-  member.commitRows(task.weight, rows);
+  member.weights.putRows(task.weight, rows, team);
   return result;
 }
 
