@@ -8,6 +8,7 @@ import { openGguf } from "../../src/files/gguf.js";
 import { openGgufFiles } from "../../src/files/gguf-split.js";
 import { fromBytes } from "../../src/files/source.js";
 import { openDirectory } from "../../src/node/directory.js";
+import { expectBounded } from "../suites/bounded.js";
 import { content, open, writeContent } from "./gguf-support.js";
 
 const FOLDER = "test/malformed/gguf";
@@ -62,9 +63,7 @@ test("200,000 tensors take time in proportion", async () => {
     data: new Uint8Array(0),
   }));
   const bytes = await writeContent({ metadata: new Map(), tensors });
-  const started = performance.now();
-  expect((await open(bytes)).tensors.size).toBe(200_000);
-  expect(performance.now() - started).toBeLessThan(10_000);
+  await expectBounded(10, async () => expect((await open(bytes)).tensors.size).toBe(200_000));
 });
 
 test("a huge count of anything takes no memory", async () => {
