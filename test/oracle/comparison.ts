@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { isUndefined } from "../../src/oracle/undefined.js";
 import { type IsqType, quantize, TYPES } from "../../src/quants/index.js";
-import { compareBytes } from "../suites/compare.js";
+import { compareBytes, withoutNanSigns } from "../suites/compare.js";
 import {
   fillRow,
   type ImportanceRecipe,
@@ -81,19 +81,6 @@ export function makeRows(type: IsqType, recipes: readonly RowRecipe[], importanc
     defined--;
   }
   return { values, defined };
-}
-
-/** Clears the sign of NaN scales, which depends on the processor: only the sign, so that the rest is still compared. */
-function withoutNanSigns(type: IsqType, bytes: Uint8Array): Uint8Array {
-  const { blockBytes, fields } = TYPES[type];
-  for (const { offset, kind } of fields) {
-    if (kind !== "f16") continue;
-    for (let at = offset; at < bytes.length; at += blockBytes) {
-      const isNan = (bytes[at + 1] & 0x7c) === 0x7c && ((bytes[at + 1] & 3) | bytes[at]) !== 0;
-      if (isNan) bytes[at + 1] &= 0x7f;
-    }
-  }
-  return bytes;
 }
 
 /** Encodes the rows with both and fails at the first difference. Returns the number of blocks compared. */

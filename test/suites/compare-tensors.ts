@@ -8,7 +8,7 @@ import {
   TYPE_NAMES,
   TYPES,
 } from "../../src/quants/index.js";
-import { compareBytes, compareFloats } from "./compare.js";
+import { compareBytes, compareFloats, withoutNanSigns } from "./compare.js";
 import { type RowRecipe, randomFrom, rowRecipe } from "./rows.js";
 
 export interface Encoder {
@@ -43,19 +43,6 @@ export function tensorRecipes(type: IsqType): fc.Arbitrary<{ recipes: RowRecipe[
 export function gauss(count: number, seed: number): Float32Array {
   const random = randomFrom(seed);
   return Float32Array.from({ length: count }, () => random.gauss() * 0.05);
-}
-
-/** The sign of a computed NaN is not defined, in JavaScript either: only scales that are NaN lose theirs. */
-function withoutNanSigns(type: IsqType, bytes: Uint8Array): Uint8Array {
-  const { blockBytes, fields, family } = TYPES[type];
-  const out = bytes.slice();
-  for (const { offset, kind } of family === "block" ? fields : []) {
-    if (kind !== "f16") continue;
-    for (let at = offset; at < out.length; at += blockBytes) {
-      if ((out[at + 1] & 0x7c) === 0x7c && ((out[at + 1] & 3) | out[at]) !== 0) out[at + 1] &= 0x7f;
-    }
-  }
-  return out;
 }
 
 /** Undefined when all parts are equal, else the first difference. */

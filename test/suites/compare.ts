@@ -68,6 +68,19 @@ export function compareDecoded(
   return hash.every((byte, i) => byte === expected.sha256[i]) ? undefined : `${what} has another sha256`;
 }
 
+/** A copy without the signs of f16 scales that are NaN: they depend on the processor, in JavaScript as well. */
+export function withoutNanSigns(type: IsqType, bytes: Uint8Array): Uint8Array {
+  const { blockBytes, fields, family } = TYPES[type];
+  const out = bytes.slice();
+  for (const { offset, kind } of family === "block" ? fields : []) {
+    if (kind !== "f16") continue;
+    for (let at = offset; at < out.length; at += blockBytes) {
+      if ((out[at + 1] & 0x7c) === 0x7c && ((out[at + 1] & 3) | out[at]) !== 0) out[at + 1] &= 0x7f;
+    }
+  }
+  return out;
+}
+
 /** Undefined when all words are equal. */
 export function compareWords(actual: Uint16Array, expected: Uint16Array, what: string): string | undefined {
   if (actual.length !== expected.length) return `${what} has ${actual.length} words, not ${expected.length}`;
