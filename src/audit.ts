@@ -1,16 +1,17 @@
 /** Auditing a file: every tensor's bytes against its source, and without a source against what encoders can write. */
 
-import type { Backend } from "./backends/backend.js";
+import type { Backend, DenseType } from "./backends/backend.js";
 import { DENSE_BYTES, isDense, narrow, widen } from "./dense.js";
 import { checkAborted, IsqError } from "./errors.js";
 import type { Checkpoint, CheckpointEntry } from "./files/checkpoint.js";
 import { ggmlTypeNamed } from "./files/ggml-types.js";
-import { openTensorAudit, type TensorFindings } from "./oracle/audit-tensor.js";
+import { auditTensor, openTensorAudit, type TensorFindings } from "./oracle/audit-tensor.js";
 import { type Inspection, inspectTensor } from "./oracle/inspect.js";
 import { type IsqType, TYPES } from "./quants/table.js";
+import { elementCount, rowElements } from "./quants/tensor.js";
 
 /** What is read of a file or folder; every {@link Checkpoint} is one. */
-export type AuditedFile = Pick<Checkpoint, "name" | "tensors" | "readRange">;
+export type AuditedFile = Pick<Checkpoint, "name" | "tensors" | "readRange" | "readSides">;
 
 export interface AuditOptions {
   /** The weights that the file is said to be made of. Without them, only {@link TensorReport.inspection}. */
@@ -55,13 +56,27 @@ const PIECE_ELEMENTS = 2 ** 22;
  */
 export async function audit(file: AuditedFile, options: AuditOptions = {}): Promise<AuditReport> {
   const tensors: TensorReport[] = [];
-  for (const entry of file.tensors.values()) {
+  const entries = [...file.tensors.values()].filter(({ name }) => !isSide(file, name));
+  for (const entry of entries) {
     checkAborted(options.signal);
     tensors.push(await auditEntry(file, entry, options));
-    options.onProgress?.(tensors.length, file.tensors.size, entry.name);
+    options.onProgress?.(tensors.length, entries.length, entry.name);
   }
   const ok = tensors.every(isFine);
   return { file: file.name, source: options.source?.name ?? null, tensors, ok };
+}
+
+/** A quantized tensor of the file's types, or null. */
+function quantizedType(dtype: string): IsqType | null {
+  if (Object.hasOwn(TYPES, dtype)) return dtype as IsqType;
+  return ggmlTypeNamed(dtype)?.isq ?? null;
+}
+
+/** Scales and zeros of another tensor: they are looked at with it. */
+function isSide({ tensors }: AuditedFile, name: string): boolean {
+  const owner = tensors.get(name.replace(/\.(scales|zeros)$/, ""));
+  const type = owner && owner.name !== name ? quantizedType(owner.dtype) : null;
+  return type !== null && TYPES[type].family !== "block";
 }
 
 function isFine({ findings, dense, inspection }: TensorReport): boolean {
@@ -76,7 +91,7 @@ async function auditEntry(
   options: AuditOptions,
 ): Promise<TensorReport> {
   const { name: tensor, dtype, shape } = entry;
-  const type = ggmlTypeNamed(dtype)?.isq ?? null;
+  const type = quantizedType(dtype);
   const about = { tensor, type: type ?? dtype, shape };
   const source = options.source && sourceOf(options.source, entry);
   if (isDense(dtype)) {
@@ -84,7 +99,8 @@ async function auditEntry(
     return dense ? { ...about, dense } : { ...about, notCompared: reasonFor(options) };
   }
   if (type === null) return { ...about, notCompared: "type without a decoder here" };
-  return { ...about, ...(await auditBlocks(file, entry, type, source, options)) };
+  const auditParts = TYPES[type].family === "block" ? auditBlocks : auditWhole;
+  return { ...about, ...(await auditParts(file, entry, type, source, options)) };
 }
 
 const reasonFor = ({ source }: AuditOptions): NotCompared =>
@@ -128,13 +144,38 @@ async function readValues(
   });
 }
 
+type Findings = Pick<TensorReport, "findings" | "inspection" | "notCompared">;
+
+/** HQQ and FP8: their encoders look at the whole tensor, and so does the audit. */
+async function auditWhole(
+  file: AuditedFile,
+  { name, shape, byteLength, algorithm }: CheckpointEntry,
+  type: IsqType,
+  source: CheckpointEntry | undefined,
+  options: AuditOptions,
+): Promise<Findings> {
+  const { backend } = options;
+  const data = await file.readRange(name, 0, byteLength);
+  const sides = await file.readSides?.(name);
+  const tensor = { type, algorithm: algorithm ?? TYPES[type].algorithms[0], shape, data, ...sides };
+  const inspection = inspectTensor(tensor);
+  if (!source) return { inspection, notCompared: reasonFor(options) };
+  const rows = elementCount(shape) / rowElements(shape);
+  const values = await readValues(options.source as AuditedFile, source, 0, rows);
+  const encode = backend && {
+    quantize: (...args: Parameters<Backend["quantize"]>) => backend.quantize(...args),
+  };
+  const sourceType = source.dtype as DenseType;
+  return { inspection, findings: await auditTensor(tensor, values, { sourceType, ...encode }) };
+}
+
 async function auditBlocks(
   file: AuditedFile,
   { name, shape }: CheckpointEntry,
   type: IsqType,
   source: CheckpointEntry | undefined,
   options: AuditOptions,
-): Promise<Pick<TensorReport, "findings" | "inspection" | "notCompared">> {
+): Promise<Findings> {
   const columns = shape[shape.length - 1];
   const { blockBytes, blockElements } = TYPES[type];
   const rowBytes = (columns / blockElements) * blockBytes;
@@ -142,7 +183,7 @@ async function auditBlocks(
   const comparing =
     source &&
     openTensorAudit(type, columns, {
-      sourceType: source.dtype as "F32" | "F16" | "BF16",
+      sourceType: source.dtype as DenseType,
       importance: importance?.get(name),
       ...(backend && { quantize: (...args) => backend.quantize(...args) }),
     });

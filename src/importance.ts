@@ -14,6 +14,9 @@ import { rowElements } from "./quants/tensor.js";
 /** Means of squared activations by weight name, one value per input column. */
 export type Importance = ReadonlyMap<string, Float32Array>;
 
+/** What of a program has names. */
+type Weights = Pick<Program, "weights">;
+
 /** A name under which a matrix may have a weight's values, and which expert the weight is, where the entry has all of them. */
 interface Candidate {
   readonly name: string;
@@ -27,7 +30,7 @@ const SUFFIX = /\.weight$/;
  * The values of an importance matrix for the weights of a model. Entries that suit no weight stay under their own names, so
  * that the plan can tell of them. Throws `imatrix/layers` when numbered entries do not suit the model.
  */
-export function matchImportance(matrix: Imatrix, program: Program): Importance {
+export function matchImportance(matrix: Imatrix, program: Weights): Importance {
   if (matrix.format === "cimatrix-v1") return matchNumbers(matrix, program);
   const means = new Map([...matrix.entries].map(([name, entry]) => [name, meansOf(entry)]));
   const experts = countExperts(program);
@@ -86,7 +89,7 @@ function groupOf(name: string): string {
   return name.replace(EXPERT, ".experts.");
 }
 
-function countExperts({ weights }: Program): Map<string, number> {
+function countExperts({ weights }: Weights): Map<string, number> {
   const counts = new Map<string, number>();
   for (const { name } of weights) {
     const expert = EXPERT.exec(name)?.[1];
@@ -97,7 +100,7 @@ function countExperts({ weights }: Program): Map<string, number> {
 }
 
 /** Numbers count the layers of mistral.rs's list, and nothing but their lengths shows whether it was the same list. */
-function matchNumbers({ entries }: Imatrix, program: Program): Importance {
+function matchNumbers({ entries }: Imatrix, program: Weights): Importance {
   const layers = listIsqLayers(program);
   const importance = new Map<string, Float32Array>();
   for (const [name, entry] of entries) {

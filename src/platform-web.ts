@@ -25,6 +25,11 @@ export function openPartialFile(path: string): Promise<PartialFile> {
   return Promise.reject(new IsqError("backend/unavailable", message, { file: path }));
 }
 
+export function writeTextFile(path: string, _text: string): Promise<void> {
+  const message = `this runtime has no file system to write ${path}`;
+  return Promise.reject(new IsqError("backend/unavailable", message, { file: path }));
+}
+
 export function openHasher(): Hasher {
   const hash = sha256.create();
   return { update: (bytes) => void hash.update(bytes), finish: () => bytesToHex(hash.digest()) };

@@ -1,26 +1,31 @@
 /** Checking receipts: what the files hold, and what the encoder makes of the source again. */
 
-import type { Backend, DenseType } from "./backends/backend.js";
+import type { Backend, DenseType, Tensor } from "./backends/backend.js";
 import { isDense, narrow, widen } from "./dense.js";
 import { checkAborted, IsqError } from "./errors.js";
 import { type ByteSource, readRange } from "./files/source.js";
 import { gatherRows, interleavedRows } from "./model/gguf/rows.js";
+import type { Plan } from "./plan.js";
 import { dequantize, parseAlgorithm, parseType, quantize, TYPES } from "./quants/index.js";
 import type { IsqType } from "./quants/table.js";
 import {
   type HashedRange,
   hashOf,
+  hashOfRow,
   hashOfValues,
   hashRange,
   type Receipt,
   type ReceiptTensor,
 } from "./receipt.js";
+import { sideValues } from "./safetensors-export.js";
 
 /** `same` and `differs` are about sha256; the others say why there is nothing to compare. */
 export type Check = "same" | "differs" | "not given" | "outside of the file";
 
 export interface TensorCheck {
   readonly tensor: string;
+  /** The row of the plan that was given. */
+  readonly plan: Check;
   readonly source: Check;
   readonly output: Check;
   /** The output, made again from the source; `differs` too when the source does. */
@@ -33,6 +38,7 @@ export interface VerifyOptions {
   /** Opens a file of the source by its name. Without it, sources are not checked and outputs not made again. */
   readonly source?: (file: string) => Promise<ByteSource>;
   readonly output?: ByteSource;
+  readonly plan?: Pick<Plan, "rows">;
   readonly importance?: ReadonlyMap<string, Float32Array>;
   /** Encodes on this backend; the reference when absent. */
   readonly backend?: Backend;
@@ -75,8 +81,9 @@ async function verifyTensor(
   const from = source.file === null ? undefined : await openSource(source.file);
   const checks = {
     tensor,
+    plan: checkRow(row, options.plan),
     source: await checkRange(source, from),
-    output: await checkRange(output, options.output),
+    output: await checkOutput(output, options.output),
   };
   if (checks.source !== "same") return { ...checks, again: checks.source };
   const start = source.byteOffset as number;
@@ -84,16 +91,31 @@ async function verifyTensor(
   return { ...checks, again: await makeAgain(row, bytes, options) };
 }
 
-async function checkRange(
-  { byteOffset, byteLength, sha256 }: HashedRange,
-  source?: ByteSource,
-): Promise<Check> {
-  if (!source || byteOffset === null) return "not given";
-  if (byteOffset + byteLength > source.byteLength) return "outside of the file";
-  return (await hashRange(source, byteOffset, byteLength)) === sha256 ? "same" : "differs";
+function checkRow({ tensor, plan: { sha256, ...own } }: ReceiptTensor, plan: VerifyOptions["plan"]): Check {
+  if (!plan) return "not given";
+  const row = plan.rows.find((other) => other.tensor === tensor);
+  const says = row && { type: row.type, algorithm: row.algorithm, importance: row.importance };
+  const same = row && hashOfRow(row) === sha256 && JSON.stringify(says) === JSON.stringify(own);
+  return same ? "same" : "differs";
 }
 
-/** Encodes the source as the receipt says and compares with the output's hash. */
+async function checkRange(range: HashedRange, source?: ByteSource): Promise<Check> {
+  const { byteOffset, byteLength, sha256 } = range;
+  if (!source || byteOffset === null) return "not given";
+  if (byteOffset + byteLength > source.byteLength) return "outside of the file";
+  return (await hashRange(source, { byteOffset, byteLength })) === sha256 ? "same" : "differs";
+}
+
+/** The codes, and what lies apart from them. */
+async function checkOutput(output: ReceiptTensor["output"], source?: ByteSource): Promise<Check> {
+  for (const range of [output, ...(output.sides ?? [])]) {
+    const check = await checkRange(range, source);
+    if (check !== "same") return check;
+  }
+  return "same";
+}
+
+/** Encodes the source as the receipt says and compares with the output's hashes. */
 async function makeAgain(row: ReceiptTensor, bytes: Uint8Array, options: VerifyOptions): Promise<Check> {
   const importance = options.importance?.get(row.tensor);
   if (row.importance !== null && !importance) return "not given";
@@ -101,40 +123,48 @@ async function makeAgain(row: ReceiptTensor, bytes: Uint8Array, options: VerifyO
   const { shape, output } = row;
   const used = row.importance === null ? undefined : importance;
   const made = await encodeAgain(row, bytes, used, encoderOf(options));
-  const { rows } = output;
+  if (made === null) return "not given";
+  const { rows, sides = [] } = output;
   if (rows && (rows.heads === 0 || shape[0] % (2 * rows.heads) !== 0)) {
     const message = `${row.tensor} has ${shape[0]} rows, which are not ${rows.heads} heads of pairs`;
     throw new IsqError("receipt/invalid", message, { tensor: row.tensor, field: "rows", value: rows.heads });
   }
-  const ordered = rows ? gatherRows(made, interleavedRows(shape[0], rows.heads)) : made;
-  return hashOf(ordered) === output.sha256 ? "same" : "differs";
+  const ordered = rows ? gatherRows(made.data, interleavedRows(shape[0], rows.heads)) : made.data;
+  const same =
+    hashOf(ordered) === output.sha256 &&
+    sides.every(({ suffix, sha256 }) => hashOfValues(sideValues(made, suffix)) === sha256);
+  return same ? "same" : "differs";
 }
 
 const encoderOf = ({ backend }: VerifyOptions): Backend["quantize"] =>
   backend ? (...request) => backend.quantize(...request) : quantize;
 
+/** The output's tensor; null where the source's bytes alone do not say its values. */
 async function encodeAgain(
   { shape, source, plan, tensor, output }: ReceiptTensor,
   data: Uint8Array,
   importance: Float32Array | undefined,
   encode: Backend["quantize"],
-): Promise<Uint8Array> {
+): Promise<Tensor | null> {
   const kept = plan.algorithm === null;
-  if (kept && (output.type === source.type || !isDense(output.type))) return data;
-  const values = valuesOf(source.type, shape, data);
-  if (kept) return narrow(values, output.type as DenseType);
-  const type = parseType(plan.type);
-  if (TYPES[type].family !== "block") {
-    const message = `${tensor} is ${type}, whose receipts are not checked by encoding again`;
-    throw new IsqError("receipt/invalid", message, { tensor, field: "plan.type", value: type });
+  if (kept && (output.type === source.type || !isDense(output.type))) {
+    return { type: source.type as DenseType, shape, data };
   }
+  const values = valuesOf(source.type, shape, data);
+  if (values === null) return null;
+  if (kept) {
+    const type = output.type as DenseType;
+    return { type, shape, data: narrow(values, type) };
+  }
+  const type = parseType(plan.type);
   const algorithm = parseAlgorithm(type, plan.algorithm as string);
   const request = { shape, algorithm, name: tensor, ...(importance && { importance }) };
-  return (await encode(type, values, request)).data;
+  return encode(type, values, request);
 }
 
-function valuesOf(type: string, shape: readonly number[], data: Uint8Array): Float32Array {
+function valuesOf(type: string, shape: readonly number[], data: Uint8Array): Float32Array | null {
   if (isDense(type)) return widen({ type, shape, data });
   const name: IsqType = parseType(type);
+  if (TYPES[name].family !== "block") return null; // its scales lie elsewhere
   return dequantize({ type: name, algorithm: TYPES[name].algorithms[0], shape, data });
 }

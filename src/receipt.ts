@@ -4,17 +4,23 @@
  */
 
 import { sha256 } from "@noble/hashes/sha2.js";
-import { bytesToHex } from "@noble/hashes/utils.js";
+import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
+import { isDense } from "./dense.js";
 import { checkAborted, IsqError } from "./errors.js";
-import { type ByteSource, readRange } from "./files/source.js";
+import { sideVectors } from "./files/safetensors-quantized.js";
+import type { ByteSource } from "./files/source.js";
 import type { GgufExport } from "./gguf-export.js";
+import { hashSource } from "./hash.js";
 import type { OpenedModel } from "./load.js";
 import { ggufArchitectureOf, headsOf } from "./model/gguf/architectures.js";
 import { ggufNamesOf } from "./model/gguf/names.js";
 import type { Plan, PlanRow } from "./plan.js";
 import { importanceOf } from "./quantize.js";
+import type { SaveFile } from "./save.js";
 
 export const RECEIPT_FORMAT = "isq-receipt/1";
+/** How the text of every receipt begins. */
+export const RECEIPT_START = `{"format":"${RECEIPT_FORMAT}"`;
 
 /** Bytes of a file and their hash. */
 export interface HashedRange {
@@ -38,10 +44,18 @@ export interface ReceiptTensor {
   readonly source: HashedRange & { readonly name: string; readonly type: string };
   /** sha256 (hex) of the importance as binary32 little-endian; null when none was used. */
   readonly importance: string | null;
-  /** What was done: the row of the plan. `algorithm` is null for tensors that were kept. */
-  readonly plan: Pick<PlanRow, "type" | "algorithm" | "importance">;
+  /**
+   * What was done: the row of the plan. `algorithm` is null for tensors that were kept; `sha256` is that of the whole row as
+   * JSON, as a printed plan has it.
+   */
+  readonly plan: Pick<PlanRow, "type" | "algorithm" | "importance"> & { readonly sha256: string };
   /** `type` is that of the file: dense tensors may be stored wider than the plan has them. */
-  readonly output: HashedRange & { readonly type: string; readonly rows: RowOrder | null };
+  readonly output: HashedRange & {
+    readonly type: string;
+    readonly rows: RowOrder | null;
+    /** Scales and zeros that lie apart from the codes, each with the suffix that its name has in the file. */
+    readonly sides?: readonly (HashedRange & { readonly suffix: string })[];
+  };
 }
 
 export interface Receipt {
@@ -52,13 +66,42 @@ export interface Receipt {
   readonly tensors: readonly ReceiptTensor[];
 }
 
-/** Where a tensor of the plan is in the output. */
-export interface OutputPlace {
+interface Place {
   readonly byteOffset: number;
   readonly byteLength: number;
+}
+
+/** Where a tensor of the plan is in the output. */
+export interface OutputPlace extends Place {
   readonly type: string;
   readonly rows: RowOrder | null;
+  readonly sides?: readonly (Place & { readonly suffix: string })[];
 }
+
+/** The places of any file that a plan was laid out into. */
+export function placesOf(
+  opened: Pick<OpenedModel, "config">,
+  plan: Plan,
+  file: SaveFile,
+): Map<string, OutputPlace> {
+  return isGgufExport(file) ? ggufPlaces(opened, file) : safetensorsPlaces(plan, file);
+}
+
+const isGgufExport = (file: SaveFile): file is GgufExport => file.format === "gguf";
+
+function safetensorsPlaces({ rows }: Plan, { targets }: SaveFile): Map<string, OutputPlace> {
+  const places = new Map<string, OutputPlace>();
+  for (const { tensor, type, shape } of rows) {
+    const [own, ...rest] = targets.get(tensor) ?? [];
+    if (!own) continue; // a head that shares its embedding's bytes
+    const vectors = isDense(type) ? [] : sideVectors(type, shape);
+    const sides = vectors.map(({ suffix }, i) => ({ suffix, ...rangeOf(rest[i]) }));
+    places.set(tensor, { ...rangeOf(own), type, rows: null, ...(sides.length > 0 && { sides }) });
+  }
+  return places;
+}
+
+const rangeOf = ({ byteOffset, byteLength }: Place): Place => ({ byteOffset, byteLength });
 
 /**
  * The places of a GGUF export that hold an encoder's bytes as they are or with their rows moved. Tensors that were changed
@@ -73,10 +116,8 @@ export function ggufPlaces(
   const places = new Map<string, OutputPlace>();
   for (const [name, [target]] of targets) {
     const [match] = ggufNamesOf(rules, name);
-    const { byteOffset, byteLength } = target;
     const rows = match && rowOrderOf(match.rule.change, config);
-    if (rows !== undefined)
-      places.set(name, { byteOffset, byteLength, type: types.get(name) as string, rows });
+    if (rows !== undefined) places.set(name, { ...rangeOf(target), type: types.get(name) as string, rows });
   }
   return places;
 }
@@ -91,6 +132,7 @@ function rowOrderOf(change: string, { fields }: OpenedModel["config"]): RowOrder
 export interface ReceiptRequest {
   readonly plan: Plan;
   readonly checkpoint: Pick<OpenedModel["checkpoint"], "read" | "locate">;
+  /** Its name is the one that the receipt gives. */
   readonly output: ByteSource;
   readonly places: ReadonlyMap<string, OutputPlace>;
   readonly importance?: ReadonlyMap<string, Float32Array>;
@@ -116,7 +158,10 @@ async function receiptOf(row: PlanRow, place: OutputPlace, request: ReceiptReque
   const bytes = await checkpoint.read(source.name);
   const at = checkpoint.locate(source.name);
   const used = importanceOf(row, importance);
-  const { byteOffset, byteLength, type: stored, rows } = place;
+  const file = baseName(output.name);
+  const range = async (of: Place) => ({ file, ...rangeOf(of), sha256: await hashRange(output, of) });
+  const sides: (HashedRange & { suffix: string })[] = [];
+  for (const side of place.sides ?? []) sides.push({ suffix: side.suffix, ...(await range(side)) });
   return {
     tensor,
     shape,
@@ -129,14 +174,12 @@ async function receiptOf(row: PlanRow, place: OutputPlace, request: ReceiptReque
       sha256: hashOf(bytes),
     },
     importance: used ? hashOfValues(used) : null,
-    plan: { type, algorithm, importance: row.importance },
+    plan: { type, algorithm, importance: row.importance, sha256: hashOfRow(row) },
     output: {
-      file: baseName(output.name),
-      byteOffset,
-      byteLength,
-      sha256: await hashRange(output, byteOffset, byteLength),
-      type: stored,
-      rows,
+      ...(await range(place)),
+      type: place.type,
+      rows: place.rows,
+      ...(sides.length > 0 && { sides }),
     },
   };
 }
@@ -155,17 +198,12 @@ export function hashOfValues(values: Float32Array): string {
   return hashOf(bytes);
 }
 
-const PIECE_BYTES = 2 ** 24;
+/** Of a plan's row as JSON. */
+export const hashOfRow = (row: PlanRow): string => hashOf(utf8ToBytes(JSON.stringify(row)));
 
-/** sha256 of a range, in pieces. */
-export async function hashRange(source: ByteSource, byteOffset: number, byteLength: number): Promise<string> {
-  const hash = sha256.create();
-  for (let at = 0; at < byteLength; at += PIECE_BYTES) {
-    const end = Math.min(byteLength, at + PIECE_BYTES);
-    hash.update(await readRange(source, byteOffset + at, byteOffset + end));
-  }
-  return bytesToHex(hash.digest());
-}
+/** sha256 of a range of a source. */
+export const hashRange = (source: ByteSource, { byteOffset: start, byteLength }: Place): Promise<string> =>
+  hashSource(source, { start, end: start + byteLength });
 
 /** The receipt as text: one line per tensor, so that receipts can be compared and searched by line. */
 export function formatReceipt({ tensors, ...head }: Receipt): string {
@@ -240,6 +278,13 @@ class Checker {
     return range;
   }
 
+  private sides(value: unknown, field: string): void {
+    if (!Array.isArray(value)) this.fail(field, "a list", value);
+    (value as unknown[]).forEach((side, i) => {
+      this.text(this.range(side, `${field}[${i}]`)["suffix"], `${field}[${i}].suffix`);
+    });
+  }
+
   tensor(value: unknown, field: string): void {
     const tensor = this.object(value, field);
     this.text(tensor["tensor"], `${field}.tensor`);
@@ -252,8 +297,10 @@ class Checker {
     const plan = this.object(tensor["plan"], `${field}.plan`);
     this.text(plan["type"], `${field}.plan.type`);
     if (plan["algorithm"] !== null) this.text(plan["algorithm"], `${field}.plan.algorithm`);
+    this.hash(plan["sha256"], `${field}.plan.sha256`);
     const output = this.range(tensor["output"], `${field}.output`);
     this.text(output["type"], `${field}.output.type`);
+    this.sides(output["sides"] ?? [], `${field}.output.sides`);
     if (output["rows"] === null) return;
     const rows = this.object(output["rows"], `${field}.output.rows`);
     if (rows["order"] !== "interleaved")

@@ -54,8 +54,8 @@ export function planSafetensorsSave(plan: Plan, metadata: Readonly<Record<string
   return { format: "safetensors", byteLength: layout.byteLength, fixed, targets };
 }
 
-/** The values of a side vector. */
-function sideValues(tensor: Tensor, suffix: string): Float32Array {
+/** The values of a side vector. Throws `data/length` for a tensor that has no such one. */
+export function sideValues(tensor: Tensor, suffix: string): Float32Array {
   if ("algorithm" in tensor) {
     const { scales, zeros, quantizeScale, dequantizeScale } = tensor;
     if (suffix === ".zeros" && zeros) return zeros;

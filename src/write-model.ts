@@ -5,11 +5,13 @@ import { IsqError } from "./errors.js";
 import { openGguf } from "./files/gguf.js";
 import type { GgufMetadata } from "./files/gguf-values.js";
 import { openSafetensors } from "./files/safetensors.js";
+import { readRange } from "./files/source.js";
 import { planGgufSave } from "./gguf-export.js";
 import type { OpenedModel } from "./load.js";
 import type { AlgorithmChoice, Plan } from "./plan.js";
 import { describeProvenance, type Provenance, provenanceKeys, provenanceTexts } from "./provenance.js";
 import type { QuantizeReport } from "./quantize.js";
+import { formatReceipt, makeReceipt, placesOf, RECEIPT_START } from "./receipt.js";
 import { planSafetensorsSave } from "./safetensors-export.js";
 import { type SaveFile, type SaveOptions, saveModel } from "./save.js";
 
@@ -22,6 +24,8 @@ export interface WriteOptions extends SaveOptions {
   readonly overwrite?: boolean;
   /** Forget what an earlier, interrupted run has written. */
   readonly restart?: boolean;
+  /** Where to write the file's receipt; see receipt.ts. It is there before the file is. */
+  readonly receipt?: string;
 }
 
 export interface WriteReport extends QuantizeReport {
@@ -68,11 +72,12 @@ export async function writeModel(
   plan: Plan,
   path: string,
   backend: Backend,
-  { algorithm = "default", overwrite = false, restart = false, ...options }: WriteOptions = {},
+  { algorithm = "default", overwrite = false, restart = false, receipt, ...options }: WriteOptions = {},
 ): Promise<WriteReport> {
-  const { openFile, openHasher, openPartialFile } = await import("#platform");
+  const { openFile, openHasher, openPartialFile, writeTextFile } = await import("#platform");
   const { checkpoint } = opened;
   const format = saveFormatOf(path);
+  if (receipt !== undefined) await checkReceiptPlace(receipt, path, overwrite);
   planFile(format, opened, plan); // refuses before hashing takes its time
   const provenance = await describeProvenance(
     plan,
@@ -94,6 +99,11 @@ export async function writeModel(
       const source = await openFile(written);
       try {
         await (format === "gguf" ? openGguf(source) : openSafetensors(source));
+        if (receipt === undefined) return;
+        const places = placesOf(opened, plan, file);
+        const output = { ...source, name: path }; // not the partial file's name
+        const made = await makeReceipt({ ...options, plan, checkpoint, output, places });
+        await writeTextFile(receipt, formatReceipt(made));
       } finally {
         await source.close?.();
       }
@@ -102,4 +112,21 @@ export async function writeModel(
   } finally {
     await partial.close();
   }
+}
+
+/** A receipt may replace that of an interrupted run, and nothing else. Throws `output/exists`, `option/conflict`. */
+async function checkReceiptPlace(receipt: string, output: string, overwrite: boolean): Promise<void> {
+  const details = { file: receipt, field: "receipt", value: receipt };
+  if (receipt === output) throw new IsqError("option/conflict", `${receipt} is the output itself`, details);
+  const { openFile } = await import("#platform");
+  const there = overwrite ? null : await openFile(receipt).catch(() => null);
+  if (!there) return;
+  try {
+    const start = await readRange(there, 0, Math.min(RECEIPT_START.length, there.byteLength));
+    if (new TextDecoder().decode(start) === RECEIPT_START) return;
+  } finally {
+    await there.close?.();
+  }
+  const message = `${receipt} is there already and no receipt; choose another name or replace it (--force)`;
+  throw new IsqError("output/exists", message, details);
 }

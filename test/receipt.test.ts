@@ -13,11 +13,14 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { wasm } from "../src/backends/wasm.js";
 import { toBytes } from "../src/files/gguf-write.js";
 import { fromUrl } from "../src/files/http-source.js";
+import { writeImatrixGguf } from "../src/files/imatrix.js";
 import { fromBytes } from "../src/files/source.js";
 import { planGgufSave } from "../src/gguf-export.js";
+import { importanceEntries } from "../src/importance.js";
 import { openModel } from "../src/load.js";
 import { openDirectory } from "../src/node/directory.js";
 import { openFile } from "../src/node/file-source.js";
+import { makeImportance } from "../src/oracle/rows.js";
 import { plan } from "../src/plan.js";
 import {
   formatReceipt,
@@ -85,8 +88,10 @@ afterAll(() => {
 
 const openSource = (file: string) => openFile(join(SOURCE, file));
 
-async function isq(...args: string[]) {
-  const child = spawn(process.execPath, ["dist/cli/main.js", "verify", ...args], { cwd: root });
+const isq = (...args: string[]) => command("verify", ...args);
+
+async function command(...args: string[]) {
+  const child = spawn(process.execPath, ["dist/cli/main.js", ...args], { cwd: root });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (text) => {
     stdout += text;
@@ -142,13 +147,13 @@ describe("a receipt", () => {
     const only = { tensors: [DOWN] };
     const output = fromBytes(changed);
     expect(await verifyReceipt(receipt, { ...only, source: openSource, output })).toEqual([
-      { tensor: DOWN, source: "same", output: "differs", again: "same" },
+      { tensor: DOWN, plan: "not given", source: "same", output: "differs", again: "same" },
     ]);
     const weights = readFileSync(join(SOURCE, "model.safetensors"));
     weights[(row.source.byteOffset as number) + 7] ^= 0x80;
     const source = async () => fromBytes(weights);
     expect(await verifyReceipt(receipt, { ...only, source })).toEqual([
-      { tensor: DOWN, source: "differs", output: "not given", again: "differs" },
+      { tensor: DOWN, plan: "not given", source: "differs", output: "not given", again: "differs" },
     ]);
     const claims = {
       ...receipt,
@@ -225,6 +230,95 @@ describe("a receipt", () => {
   });
 });
 
+describe("isq quantize --receipt", () => {
+  const at = (name: string) => join(folder, name);
+
+  test("of a GGUF file made with importance: plan, source, output and encoding hold", async () => {
+    const { program, checkpoint } = await openModel(await openDirectory(SOURCE));
+    await checkpoint.close();
+    const layers = program.weights.filter(({ role, layer }) => role === "linear" && layer !== 1);
+    const importance = new Map(
+      layers.map(({ name, shape }, seed) => [name, makeImportance({ kind: "squares", seed }, shape[1])]),
+    );
+    const entries = importanceEntries(importance, program, "gguf");
+    writeFileSync(
+      at("tiny.imatrix.gguf"),
+      await writeImatrixGguf({ entries, datasets: [], chunks: 1, chunkTokens: 1 }),
+    );
+    const model = ["-m", SOURCE, "--isq", "Q5K", "--imatrix", at("tiny.imatrix.gguf")];
+    const made = await command("quantize", ...model, "-o", at("q5.gguf"), "--receipt");
+    expect([made.status, made.stderr.match(/isq:.*/)]).toEqual([0, null]);
+    const planned = await command("plan", "--json", ...model.slice(2), "plain", ...model.slice(0, 2));
+    writeFileSync(at("plan.json"), planned.stdout);
+    const written = parseReceipt(readFileSync(at("q5.gguf.receipt.json"), "utf8"));
+    expect(written.output.file).toBe("q5.gguf");
+    const weighted = written.tensors.filter(({ importance: hash }) => hash !== null);
+    expect(weighted.length).toBe(layers.length);
+    const given = ["--source", SOURCE, "--output", at("q5.gguf"), "--imatrix", at("tiny.imatrix.gguf")];
+    const all = await isq(at("q5.gguf.receipt.json"), ...given, "--plan", at("plan.json"), "--json");
+    const checks = JSON.parse(all.stdout);
+    expect(checks).toHaveLength(written.tensors.length);
+    for (const { tensor, ...rest } of checks) {
+      expect(rest, tensor).toEqual({ plan: "same", source: "same", output: "same", again: "same" });
+    }
+    const other = await command("plan", "--json", "--isq", "Q4K", "plain", ...model.slice(0, 2));
+    writeFileSync(at("other.json"), other.stdout);
+    const differing = await isq(at("q5.gguf.receipt.json"), "--plan", at("other.json"), "--tensor", DOWN);
+    expect([differing.status, differing.stdout]).toEqual([
+      1,
+      expect.stringMatching(/down_proj.weight +differs/),
+    ]);
+  });
+
+  test.each(["HQQ4", "FP8"])("of a safetensors file of %s: scales that lie apart are in it", async (type) => {
+    const output = at(`${type}.safetensors`);
+    const made = await command(
+      "quantize",
+      "-m",
+      SOURCE,
+      "--isq",
+      type,
+      "-o",
+      output,
+      "--receipt",
+      at(`${type}.json`),
+    );
+    expect([made.status, made.stderr.match(/isq:.*/)]).toEqual([0, null]);
+    const args = ["--source", SOURCE, "--output", output, "--tensor", DOWN];
+    expect(await isq(at(`${type}.json`), ...args)).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/down_proj.weight +not given +same +same +same\n/),
+    });
+    const row = parseReceipt(readFileSync(at(`${type}.json`), "utf8")).tensors.find(
+      ({ tensor }) => tensor === DOWN,
+    )!;
+    const suffixes = (row.output.sides ?? []).map(({ suffix }) => suffix);
+    expect(suffixes).toEqual({ HQQ4: [".scales", ".zeros"], FP8: [".scales"] }[type]);
+    const audited = await command("audit", "--source", SOURCE, "--quantized", output);
+    expect(audited.stdout).toMatch(/\nOK .*: 14 same values; 43 identical\n/);
+    const last = row.output.sides?.at(-1) ?? row.output;
+    const changed = readFileSync(output);
+    changed[(last.byteOffset as number) + 1] ^= 0x21;
+    writeFileSync(output, changed);
+    expect(await isq(at(`${type}.json`), ...args)).toMatchObject({
+      status: 1,
+      stdout: expect.stringMatching(/down_proj.weight +not given +same +differs +same\n/),
+    });
+  });
+
+  test("replaces nothing but a receipt", async () => {
+    writeFileSync(at("mine.json"), "{}");
+    const args = ["quantize", "-m", SOURCE, "--isq", "Q8_0", "-o", at("q8.gguf"), "--receipt"];
+    expect(await command(...args, at("mine.json"))).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/is there already and no receipt/),
+    });
+    expect(await command(...args, at("q8.gguf"))).toMatchObject({ status: 2 });
+    writeFileSync(at("mine.json"), formatReceipt(receipt));
+    expect(await command(...args, at("mine.json"))).toMatchObject({ status: 0 });
+  });
+});
+
 describe("the command", () => {
   test("checks everything on disk", async () => {
     const { status, stdout, stderr } = await isq(RECEIPT, "--source", SOURCE, "--output", FILE);
@@ -244,7 +338,7 @@ describe("the command", () => {
       Q_PROJ,
     );
     expect([status, stderr]).toEqual([0, ""]);
-    expect(stdout).toMatch(/q_proj.weight +same +same +same\n\nOK 1 tensors\n$/);
+    expect(stdout).toMatch(/q_proj.weight +not given +same +same +same\n\nOK 1 tensors\n$/);
     const row = receipt.tensors.find(({ tensor }) => tensor === Q_PROJ)!;
     const asked = served.map(({ range }) => /^bytes=(\d+)-(\d+)$/.exec(range ?? "")!);
     const total = asked.reduce((sum, [, from, to]) => sum + Number(to) + 1 - Number(from), 0);

@@ -9,11 +9,13 @@ import { openGgufFiles } from "../files/gguf-split.js";
 import { openGgufCheckpoint } from "../gguf-checkpoint.js";
 import { openDirectory } from "../node/directory.js";
 import { formatAudit } from "../report/audit-text.js";
+import { readImportanceOf } from "./importance.js";
 import { createProgress } from "./progress.js";
 
 interface AuditFlags {
   readonly quantized: string;
   readonly source?: string;
+  readonly imatrix?: string;
   readonly backend: BackendChoice;
   readonly json?: boolean;
 }
@@ -24,8 +26,9 @@ export function addAuditCommand(program: Command): void {
   program
     .command("audit")
     .description("compare a quantized file with its source, or look for impossible blocks without one")
-    .requiredOption("--quantized <file>", "a GGUF file, or the first of several")
+    .requiredOption("--quantized <file>", "a GGUF file, or the first of several; or a safetensors file")
     .option("--source <dir>", "a folder with safetensors files, or a GGUF file with unquantized weights")
+    .option("--imatrix <file>", "importance that may have been used: it is tried beside none")
     .addOption(
       new Option("--backend <name>", "where to encode").choices([...BACKEND_CHOICES]).default("auto"),
     )
@@ -37,7 +40,7 @@ export function addAuditCommand(program: Command): void {
     });
 }
 
-async function auditFiles({ quantized, source, backend: choice }: AuditFlags) {
+async function auditFiles({ quantized, source, imatrix, backend: choice }: AuditFlags) {
   // Without a source names need no translation, so that any architecture will do.
   const opened: Closable[] = [
     source === undefined ? await openRaw(quantized) : await openModelFile(quantized),
@@ -46,9 +49,12 @@ async function auditFiles({ quantized, source, backend: choice }: AuditFlags) {
   const progress = createProgress("auditing");
   try {
     if (source !== undefined) opened.push(await openSource(source));
+    const tensors = opened[0].tensors.values();
+    const importance = imatrix === undefined ? undefined : await readImportanceOf(imatrix, tensors);
     return await audit(opened[0], {
       backend,
       ...(opened[1] && { source: opened[1] }),
+      ...(importance && { importance }),
       onProgress: (done, total, tensor) => progress.update(done, total, tensor),
     });
   } finally {
@@ -60,11 +66,19 @@ async function auditFiles({ quantized, source, backend: choice }: AuditFlags) {
 
 const folderOf = async (path: string) => openDirectory(dirname(path));
 
-const openRaw = async (path: string): Promise<Closable> =>
-  openGgufFiles(await folderOf(path), basename(path));
+const isGguf = (path: string): boolean => path.toLowerCase().endsWith(".gguf");
 
-const openModelFile = async (path: string): Promise<Closable> =>
-  (await openGgufCheckpoint(await folderOf(path), basename(path))).checkpoint;
+async function openRaw(path: string): Promise<Closable> {
+  return isGguf(path) ? openGgufFiles(await folderOf(path), basename(path)) : openModelFile(path);
+}
+
+/** With the names that checkpoints have. */
+async function openModelFile(path: string): Promise<Closable> {
+  const [folder, file] = [await folderOf(path), basename(path)];
+  return isGguf(path)
+    ? (await openGgufCheckpoint(folder, file)).checkpoint
+    : openCheckpoint(folder, { file });
+}
 
 const openSource = async (path: string): Promise<Closable> =>
-  path.endsWith(".gguf") ? openModelFile(path) : openCheckpoint(await openDirectory(path));
+  /\.(gguf|safetensors)$/i.test(path) ? openModelFile(path) : openCheckpoint(await openDirectory(path));

@@ -19,6 +19,7 @@ interface QuantizeOptions extends BuildOptions {
   readonly json?: boolean;
   readonly force?: boolean;
   readonly restart?: boolean;
+  readonly receipt?: string | true;
 }
 
 export function addQuantizeCommand(program: Command): void {
@@ -29,6 +30,10 @@ export function addQuantizeCommand(program: Command): void {
     .addOption(new Option("--json", "print the plan or the report as JSON"))
     .addOption(new Option("--force", "replace a file that is there"))
     .addOption(new Option("--restart", "forget what an interrupted run has written"))
+    .option(
+      "--receipt [file]",
+      "write hashes and byte ranges of every tensor's source and output; to OUTPUT.receipt.json when no file is named",
+    )
     .action(async (options: QuantizeOptions) => {
       saveFormatOf(options.output);
       await (options.dryRun ? showPlan(options) : quantize(options));
@@ -51,22 +56,25 @@ async function quantize({
   output,
   force = false,
   restart = false,
+  receipt: receiptFlag,
   ...options
 }: QuantizeOptions): Promise<void> {
   const progress = createProgress("quantizing");
+  const receipt = receiptFlag === true ? `${output}.receipt.json` : receiptFlag;
   const report = await withInterrupt((signal) =>
     createBuilder(options)
       .save(output, {
         overwrite: force,
         restart,
         signal,
+        ...(receipt !== undefined && { receipt }),
         onProgress: ({ done, total, row }) => progress.update(done, total, `${row.tensor} ${row.type}`),
       })
       .finally(() => progress.end()),
   );
   const { plan, path, byteLength, resumedTensors, seconds } = report;
   if (options.json) {
-    process.stdout.write(`${JSON.stringify({ path, byteLength, resumedTensors, plan }, null, 2)}\n`);
+    process.stdout.write(`${JSON.stringify({ path, byteLength, resumedTensors, receipt, plan }, null, 2)}\n`);
     return;
   }
   const resumed = resumedTensors > 0 ? `, ${resumedTensors} tensors of them from an interrupted run` : "";

@@ -7,9 +7,11 @@ import { IsqError } from "../errors.js";
 import { fromUrl } from "../files/http-source.js";
 import type { ByteSource } from "../files/source.js";
 import { openFile } from "../node/file-source.js";
+import type { Plan } from "../plan.js";
 import { parseReceipt } from "../receipt.js";
 import { type TensorCheck, verifyReceipt } from "../receipt-verify.js";
 import { formatTable } from "../report/text.js";
+import { readImportanceOf } from "./importance.js";
 import { verifyStructure } from "./inspect.js";
 import { readTextFile } from "./options.js";
 
@@ -17,6 +19,8 @@ interface VerifyFlags {
   readonly source?: string;
   readonly output?: string;
   readonly tensor?: string[];
+  readonly imatrix?: string;
+  readonly plan?: string;
   readonly json?: boolean;
 }
 
@@ -33,6 +37,8 @@ export function addVerifyCommand(program: Command): void {
     )
     .option("--output <place>", "receipt: path or URL of the quantized file")
     .option("--tensor <names...>", "receipt: only these tensors")
+    .option("--imatrix <file>", "receipt: the importance that was used")
+    .option("--plan <file>", "receipt: the plan that was followed, as isq plan --json prints it")
     .option("--json", "receipt: print the checks as JSON")
     .action(async (path: string, flags: VerifyFlags) => {
       const ofReceipt = Object.keys(flags).length > 0 || path.endsWith(".receipt.json");
@@ -45,17 +51,22 @@ export function addVerifyCommand(program: Command): void {
 
 async function verifyFiles(path: string, flags: VerifyFlags): Promise<TensorCheck[]> {
   const { source, output: place, tensor } = flags;
-  if (source === undefined && place === undefined) {
-    const message = "there is nothing to check: give --source, --output or both";
+  if (source === undefined && place === undefined && flags.plan === undefined) {
+    const message = "there is nothing to check: give --source, --output or --plan";
     throw new IsqError("option/invalid", message, { field: "source" });
   }
   const receipt = parseReceipt(await readTextFile(path), path);
+  const weights = receipt.tensors.map(({ tensor: name, shape }) => ({ name, shape }));
+  const importance = flags.imatrix === undefined ? undefined : await readImportanceOf(flags.imatrix, weights);
+  const plan = flags.plan === undefined ? undefined : await readPlan(flags.plan);
   const output = place === undefined ? undefined : await openPlace(place);
   const backend = await openBackend();
   try {
     return await verifyReceipt(receipt, {
       backend,
       ...(output && { output }),
+      ...(importance && { importance }),
+      ...(plan && { plan }),
       ...(tensor && { tensors: tensor }),
       ...(source !== undefined && { source: (file: string) => openPlace(within(source, file)) }),
     });
@@ -65,6 +76,19 @@ async function verifyFiles(path: string, flags: VerifyFlags): Promise<TensorChec
   }
 }
 
+async function readPlan(file: string): Promise<Pick<Plan, "rows">> {
+  const text = await readTextFile(file);
+  try {
+    const value = JSON.parse(text);
+    const { rows } = value.plan ?? value; // a dry run has the plan and more
+    if (Array.isArray(rows)) return { rows };
+  } catch {} // the sentence below is enough
+  throw new IsqError("option/invalid", `${file} is no plan as isq plan --json prints it`, {
+    file,
+    field: "plan",
+  });
+}
+
 const isUrl = (place: string): boolean => /^https?:\/\//.test(place);
 
 const within = (place: string, file: string): string =>
@@ -72,12 +96,12 @@ const within = (place: string, file: string): string =>
 
 const openPlace = (place: string): Promise<ByteSource> => (isUrl(place) ? fromUrl(place) : openFile(place));
 
-const isFine = ({ source, output, again }: TensorCheck): boolean =>
-  [source, output, again].every((check) => check === "same" || check === "not given");
+const isFine = ({ plan, source, output, again }: TensorCheck): boolean =>
+  [plan, source, output, again].every((check) => check === "same" || check === "not given");
 
 function formatChecks(checks: readonly TensorCheck[]): string {
-  const rows = checks.map(({ tensor, source, output, again }) => [tensor, source, output, again]);
+  const rows = checks.map(({ tensor, plan, source, output, again }) => [tensor, plan, source, output, again]);
   const wrong = checks.filter((check) => !isFine(check)).length;
   const verdict = wrong === 0 ? `OK ${checks.length} tensors` : `NOT OK ${wrong} of ${checks.length} tensors`;
-  return `${formatTable(["tensor", "source", "output", "encoded again"], rows)}\n\n${verdict}\n`;
+  return `${formatTable(["tensor", "plan", "source", "output", "encoded again"], rows)}\n\n${verdict}\n`;
 }

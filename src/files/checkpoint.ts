@@ -50,15 +50,22 @@ export interface Checkpoint {
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 
+export interface CheckpointOptions extends SafetensorsOptions {
+  /** A safetensors file of the folder to take alone. */
+  readonly file?: string;
+}
+
 /**
  * Opens `model.safetensors`, or the shards of `model.safetensors.index.json` when there is no single file. Throws
  * `source/open` when there is neither, `safetensors/*` for anything malformed.
  */
 export async function openCheckpoint(
   directory: Directory,
-  options: SafetensorsOptions = {},
+  options: CheckpointOptions = {},
 ): Promise<Checkpoint> {
   const limits = { ...LIMITS, ...options.limits };
+  const { file } = options;
+  if (file !== undefined) return openShards(directory, file, [file], null, limits);
   if (await directory.has(SINGLE)) return openShards(directory, SINGLE, [SINGLE], null, limits);
   if (await directory.has(INDEX)) {
     const shardOf = await readIndex(directory, limits);

@@ -3,7 +3,7 @@
 import type { Program, WeightSpec } from "../backends/program.js";
 
 /** The head, then layer by layer the matrices in the order of the forward pass. */
-export function listIsqLayers({ weights }: Program): WeightSpec[] {
+export function listIsqLayers({ weights }: Pick<Program, "weights">): WeightSpec[] {
   const heads = weights.filter(({ role }) => role === "head");
   const linears = weights.filter(({ role }) => role === "linear");
   return [...heads, ...linears];

@@ -7,6 +7,7 @@ export { openDirectory } from "./directory.js";
 export { openFile } from "./file-source.js";
 export { openHasher } from "./hash.js";
 export { openPartialFile } from "./partial-file.js";
+export { writeTextFile } from "./text-file.js";
 
 /** Throws as `threads` of isq/threads. Loaded when asked for: a pool is much code for who wants none. */
 export async function openThreads(options: OpenBackendOptions): Promise<Backend> {

@@ -1,0 +1,28 @@
+/** Small text files, complete or not there. */
+
+import { open, rename, rm } from "node:fs/promises";
+import { IsqError } from "../errors.js";
+
+/** Writes a text beside its place and renames it, replacing what was there. Throws `output/write`. */
+export async function writeTextFile(path: string, text: string): Promise<void> {
+  const partial = `${path}.partial`;
+  try {
+    const handle = await open(partial, "w");
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(partial, path);
+  } catch (cause) {
+    await rm(partial, { force: true }).catch(() => {}); // the first error tells more
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new IsqError(
+      "output/write",
+      `cannot write ${path}: ${reason}`,
+      { file: path, value: reason },
+      { cause },
+    );
+  }
+}
