@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { bundleForBrowser } from "./bundle.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
@@ -14,4 +15,6 @@ execFileSync(process.execPath, [tsc, "-p", "tsconfig.json"], { cwd: root, stdio:
 for (const file of ["vectors.br", "PROVENANCE.md"]) {
   copyFileSync(`${root}/src/vectors/${file}`, `${root}/dist/vectors/${file}`);
 }
+await bundleForBrowser("dist/web/worker.js", "dist/web/worker.js");
+rmSync(`${root}/dist/web/worker.js.map`);
 chmodSync(`${root}/dist/cli/main.js`, 0o755);

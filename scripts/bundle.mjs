@@ -21,3 +21,14 @@ export async function bundleForNode(entry, file) {
     logLevel: "warn",
   });
 }
+
+/** Bundles for browsers, everything in one file: workers get no import map, and a page may be opened without a server. */
+export async function bundleForBrowser(entry, file, options = {}) {
+  await build({
+    cwd: root,
+    input: entry,
+    platform: "browser",
+    output: { file, format: "esm", codeSplitting: false, ...options },
+    logLevel: "warn",
+  });
+}

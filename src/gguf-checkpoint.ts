@@ -123,8 +123,8 @@ function createCheckpoint(
     },
     locate(tensor) {
       const { from, start, change } = find(tensor);
-      const path = change === "none" ? files.pathOf(from.name) : null;
-      return path === null ? null : { path, byteOffset: from.byteOffset + start };
+      const file = change === "none" ? files.fileOf(from.name) : null;
+      return file && { ...file, byteOffset: from.byteOffset + start };
     },
     close: () => files.close(),
   };

@@ -30,7 +30,7 @@ export function placeModel(
 ): Promise<QuantizeReport> {
   const makeRow = createRowMaker(plan, source, backend, options);
   const perform = async (row: PlanRow): Promise<RowOutcome> => {
-    const inPlace = options.measureError ? null : await placeFromFile(row, source, target, options);
+    const inPlace = options.measureError ? null : await placeFromFile(row, source, backend, target, options);
     if (inPlace) return inPlace;
     const { tensor, error } = await makeRow(row);
     await target.place(row.weight, tensor);
@@ -44,10 +44,11 @@ export function placeModel(
 async function placeFromFile(
   row: PlanRow,
   source: TensorSource,
+  backend: Backend,
   target: Placeable,
   { importance, signal }: QuantizeModelOptions,
 ): Promise<RowOutcome | null> {
-  const file = locateRow(source, row);
+  const file = locateRow(source, row, backend);
   if (!file || !target.canPlaceFile?.(row.weight) || !target.placeFile) return null;
   if (row.algorithm === null) {
     return { reencodedBlocks: await target.placeFile(row.weight, file, null, signal) };

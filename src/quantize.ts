@@ -6,7 +6,7 @@
 import type { Backend, FileTensor, Tensor } from "./backends/backend.js";
 import { isDense, widen } from "./dense.js";
 import { checkAborted } from "./errors.js";
-import type { QuantizedSides } from "./files/checkpoint.js";
+import type { FilePlace, QuantizedSides } from "./files/checkpoint.js";
 import { type TensorError, tensorError } from "./measure.js";
 import type { Plan, PlanRow, SourceTensor } from "./plan.js";
 import { TYPES } from "./quants/table.js";
@@ -17,8 +17,8 @@ export interface TensorSource {
   read(name: string): Promise<Uint8Array>;
   /** What belongs to a quantized tensor beside its bytes; absent: block types have all in their blocks. */
   readSides?(name: string): Promise<QuantizedSides>;
-  /** Where the tensor lies in a plain file that other threads can open; null or absent: only `read` can have it. */
-  locate?(name: string): { readonly path: string; readonly byteOffset: number } | null;
+  /** Where the tensor lies in a file that other threads can open; null or absent: only `read` can have it. */
+  locate?(name: string): FilePlace | null;
 }
 
 export interface QuantizeProgress {
@@ -107,7 +107,7 @@ export function createRowMaker(
   const read = async (row: PlanRow): Promise<Tensor> => {
     const known = kept.get(row.source.name);
     if (known) return known;
-    const file = locateRow(source, row);
+    const file = locateRow(source, row, backend);
     const stored =
       file && backend.readFile ? await backend.readFile(file, options.signal) : await readTensor(source, row);
     if (row.algorithm === null && shared.has(row.source.name)) kept.set(row.source.name, stored);
@@ -115,7 +115,7 @@ export function createRowMaker(
   };
   return async (row) => {
     if (row.algorithm === null) return { tensor: await read(row) };
-    const file = locateRow(source, row);
+    const file = locateRow(source, row, backend);
     const type = row.type as Parameters<Backend["quantize"]>[0];
     const quantizeOptions = quantizeOptionsOf(row, options);
     if (file && backend.quantizeFile && !options.measureError) {
@@ -147,11 +147,15 @@ export async function storedTensor(
   return family === "block" || !source.readSides ? stored : { ...stored, ...(await source.readSides(name)) };
 }
 
-/** A row's source as workers can read it, where they can. */
-export function locateRow(source: TensorSource, { source: from, shape }: PlanRow): FileTensor | null {
+/** A row's source as the workers of a backend can read it, where they can. */
+export function locateRow(
+  source: TensorSource,
+  { source: from, shape }: PlanRow,
+  { readsBlobs = false }: Pick<Backend, "readsBlobs">,
+): FileTensor | null {
   if (!isDense(from.type)) return null;
   const place = source.locate?.(from.name);
-  return place ? { ...place, type: from.type, shape } : null;
+  return place && (place.blob !== undefined) === readsBlobs ? { ...place, type: from.type, shape } : null;
 }
 
 /** What a backend is told about a row. */

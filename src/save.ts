@@ -155,7 +155,7 @@ async function makeRows(
   const wanted = row.type as IsqType;
   const quantizeOptions = { ...quantizeOptionsOf(row, options), shape };
   try {
-    const file = backend.quantizeFile ? locateRow(source, row) : null;
+    const file = backend.quantizeFile ? locateRow(source, row, backend) : null;
     if (file) {
       const byteOffset = file.byteOffset + start * rowBytes;
       return await backend.quantizeFile!(wanted, { ...file, byteOffset, shape }, quantizeOptions);

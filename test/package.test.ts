@@ -44,6 +44,10 @@ describe("importing", () => {
     ["index.ts"],
     ["quants/index.ts"],
     ["backends/wasm.ts"],
+    ["backends/threads.ts"],
+    ["web/platform.ts"],
+    ["web/crew.ts"],
+    ["web/worker.ts"],
     ["oracle/index.ts"],
     ["vectors/index.ts"],
   ])("%s loads no node module and none of the entry points", (entry) => {
@@ -54,7 +58,7 @@ describe("importing", () => {
   });
 
   test("the built package loads no node module either", () => {
-    for (const name of ["isq", "isq/quants", "isq/wasm", "isq/oracle"]) {
+    for (const name of ["isq", "isq/quants", "isq/wasm", "isq/threads", "isq/oracle"]) {
       const code = `
         const before = new Set(process.moduleLoadList);
         await import(${JSON.stringify(name)});
@@ -66,6 +70,10 @@ describe("importing", () => {
       });
       expect(JSON.parse(added), name).toEqual([]);
     }
+  });
+
+  test("workers of browsers import nothing: they have no import map", () => {
+    expect(readFileSync(join(root, "dist/web/worker.js"), "utf8")).not.toMatch(/^import\b|\bimport\(/m);
   });
 
   test("only src/node, src/cli and src/server import node:*", () => {

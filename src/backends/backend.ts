@@ -47,6 +47,8 @@ export interface Backend {
   quantizeFile?(type: IsqType, file: FileTensor, options: WorkOptions): Promise<QuantizedTensor>;
   /** Where present: a tensor of a file as it is, read in parallel into shared memory. */
   readFile?(file: FileTensor, signal?: AbortSignal): Promise<DenseTensor>;
+  /** Whether those two, and `placeFile` of sessions, take Blobs: in browsers they do, and take no paths. */
+  readonly readsBlobs?: boolean;
   /** Frees everything. Later calls throw `backend/disposed`. */
   dispose(): Awaitable<void>;
 }
@@ -59,6 +61,8 @@ export interface WorkOptions extends QuantizeOptions {
 /** Values of a dense tensor in a file, row-major, little-endian. */
 export interface FileTensor {
   readonly path: string;
+  /** Read instead of the path, which is then its name. Only for backends with `readsBlobs`. */
+  readonly blob?: Blob;
   readonly byteOffset: number;
   readonly type: DenseType;
   readonly shape: readonly number[];

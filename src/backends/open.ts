@@ -6,7 +6,7 @@ import { reference } from "./reference.js";
 
 /** Fastest first; `auto` takes the first that this runtime has. */
 const OPENERS = {
-  threads: async (options: OpenBackendOptions) => (await import("#platform")).openThreads(options),
+  threads: async (options: OpenBackendOptions) => (await import("./threads.js")).threads(options),
   wasm: async () => (await import("./wasm.js")).wasm(),
   reference: async () => reference(),
 } satisfies Record<string, (options: OpenBackendOptions) => Promise<Backend>>;

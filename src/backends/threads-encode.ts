@@ -1,12 +1,12 @@
 /** Quantizing on a pool: the arrays that workers read from and write to, and who gets them afterwards. */
 
 import { IsqError } from "../errors.js";
-import type { Pool } from "../node/pool.js";
 import { checkRequest } from "../quants/check.js";
 import { quantize as quantizeByReference } from "../quants/index.js";
 import type { IsqType } from "../quants/table.js";
 import { dataByteLength, type QuantizedTensor } from "../quants/tensor.js";
 import type { FileTensor, WorkOptions } from "./backend.js";
+import type { Pool } from "./pool.js";
 import { type Staging, sharedBytes, sharedFloats, sharedWords } from "./shared.js";
 import { newBadTile, refusalOf } from "./wasm-encode.js";
 import { finishTensor, pickImportance, sideArrays } from "./wasm-parts.js";

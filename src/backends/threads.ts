@@ -4,9 +4,9 @@
  */
 
 import { IsqError } from "../errors.js";
-import { openPool, type Pool } from "../node/pool.js";
 import { elementCount } from "../quants/tensor.js";
 import type { Backend, DenseTensor, FileTensor, Session } from "./backend.js";
+import { openPool, type Pool } from "./pool.js";
 import { checkParts } from "./reference-linear.js";
 import { Staging, sharedBytes, sharedFloats, shareFloats, shareTensor } from "./shared.js";
 import { encodeFile, encodeValues } from "./threads-encode.js";
@@ -34,7 +34,8 @@ export interface ThreadsBackend extends Backend {
 export async function threads(options: ThreadsOptions = {}): Promise<ThreadsBackend> {
   const memoryByteLength = checkMemoryLimit(options.memoryByteLength ?? MOST_BANK_BYTES);
   const workerByteLength = options.workerByteLength ?? Number.POSITIVE_INFINITY;
-  const pool = await openPool(options.workers);
+  const { openCrew } = await import("#platform");
+  const pool = await openPool(await openCrew(options.workers));
   const logitKernels = wasmLogits(await Bank.open());
   const sessions = new Set<Session>();
   const staging = new Staging();
@@ -45,6 +46,7 @@ export async function threads(options: ThreadsOptions = {}): Promise<ThreadsBack
   return {
     name: "threads",
     workers: pool.members,
+    readsBlobs: pool.readsBlobs,
     logitKernels,
     async quantize(type, values, quantizeOptions) {
       return encodeValues({ pool: open(), staging }, type, values, quantizeOptions);

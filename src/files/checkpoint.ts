@@ -12,12 +12,17 @@ import {
   type SafetensorsOptions,
 } from "./safetensors.js";
 import { type QuantizedEntry, readQuantizedEntries, sideVectors } from "./safetensors-quantized.js";
-import type { ByteSource } from "./source.js";
+import { type ByteSource, type SharedFile, shareSource } from "./source.js";
 
 /** A tensor as a checkpoint has it. Quantized ones have a type of quants/table.ts. */
 export interface CheckpointEntry extends Pick<SafetensorsEntry, "name" | "dtype" | "shape" | "byteLength"> {
   /** The encoder of a quantized tensor, where the file says it. */
   readonly algorithm?: Algorithm;
+}
+
+/** Where in a file something begins. */
+export interface FilePlace extends SharedFile {
+  readonly byteOffset: number;
 }
 
 /** What decoding a quantized tensor needs beside its bytes. */
@@ -41,8 +46,8 @@ export interface Checkpoint {
   readSides?(name: string): Promise<QuantizedSides>;
   /** The files that it consists of. */
   readonly sources: readonly ByteSource[];
-  /** Where a tensor's bytes lie, when it is in a plain file; null otherwise. Throws `tensor/missing`. */
-  locate(name: string): { readonly path: string; readonly byteOffset: number } | null;
+  /** Where a tensor's bytes lie, when it is in a plain file or a Blob; null otherwise. Throws `tensor/missing`. */
+  locate(name: string): FilePlace | null;
   /** Closes the files. */
   close(): Promise<void>;
 }
@@ -150,8 +155,8 @@ function createCheckpoint(
     readRange: async (tensor, start, end) => find(tensor).readRange(tensor, start, end),
     readSides: async (tensor) => readSides(find(tensor), tensor, quantized.get(tensor)),
     locate(tensor) {
-      const { path } = find(tensor).source;
-      return path === undefined ? null : { path, byteOffset: find(tensor).tensors.get(tensor)!.byteOffset };
+      const file = shareSource(find(tensor).source);
+      return file && { ...file, byteOffset: find(tensor).tensors.get(tensor)!.byteOffset };
     },
   };
 }

@@ -10,7 +10,7 @@ import { type Gguf, type GgufEntry, type GgufOptions, openGguf } from "./gguf.js
 import type { GgufMetadata, GgufValue } from "./gguf-values.js";
 import { type GgufLayout, type GgufTensorSpec, layoutGguf } from "./gguf-write.js";
 import { quote } from "./json.js";
-import type { ByteSource } from "./source.js";
+import { type ByteSource, type SharedFile, shareSource } from "./source.js";
 
 export type { GgufEntry } from "./gguf.js";
 
@@ -26,8 +26,8 @@ export interface GgufFiles {
   read(name: string): Promise<Uint8Array>;
   /** As {@link Gguf.readRange}. */
   readRange(name: string, start: number, end: number): Promise<Uint8Array>;
-  /** Path of the plain file that has the tensor; null where it is in none. */
-  pathOf(name: string): string | null;
+  /** The file that has the tensor, as other threads can read it; null where they cannot. */
+  fileOf(name: string): SharedFile | null;
   /** The files. */
   readonly sources: readonly ByteSource[];
   close(): Promise<void>;
@@ -132,7 +132,7 @@ function joinShards(name: string, shards: readonly Gguf[], close: () => Promise<
     read: async (tensor) => find(tensor).read(tensor),
     readRange: async (tensor, start, end) => find(tensor).readRange(tensor, start, end),
     sources: shards.map(({ source }) => source),
-    pathOf: (tensor) => find(tensor).source.path ?? null,
+    fileOf: (tensor) => shareSource(find(tensor).source),
     close,
   };
 }

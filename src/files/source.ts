@@ -9,6 +9,8 @@ export interface ByteSource {
   readonly byteLength: number;
   /** Path of the plain file that this is, where it is one: other threads may open it for themselves. */
   readonly path?: string;
+  /** The Blob that this is, where it is one: other threads of a browser may read it for themselves. */
+  readonly blob?: Blob;
   /** Bytes `start` (included) to `end` (excluded). */
   slice(start: number, end: number): Promise<Uint8Array>;
   /** Frees what the source holds, where it holds anything. */
@@ -25,8 +27,22 @@ export function fromBlob(blob: Blob, name = "blob"): ByteSource {
   return {
     name,
     byteLength: blob.size,
+    blob,
     slice: async (start, end) => new Uint8Array(await blob.slice(start, end).arrayBuffer()),
   };
+}
+
+/** What another thread needs to read a source for itself; null where it cannot. */
+export interface SharedFile {
+  /** Path of a plain file; of a Blob its name, for messages. */
+  readonly path: string;
+  /** Read instead of a path. */
+  readonly blob?: Blob;
+}
+
+export function shareSource({ name, path, blob }: ByteSource): SharedFile | null {
+  if (path !== undefined) return { path };
+  return blob ? { path: name, blob } : null;
 }
 
 /**

@@ -1,13 +1,26 @@
-/** One Piscina pool. A call is a team: one task for every worker, all at the same time. */
+/** A pool of workers, whatever threads they are. A call is a team: one task for every worker, all at the same time. */
 
-import { availableParallelism } from "node:os";
-import { fileURLToPath } from "node:url";
-import { Piscina } from "piscina";
-import { stopTeam, TEAM_WORDS } from "../backends/team.js";
-import type { TeamTask, WorkerAnswer, WorkerTask } from "../backends/threads-protocol.js";
-import type { EncodeResult } from "../backends/wasm-encode.js";
-import { IsqError } from "../errors.js";
+import { IsqError, isIsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
+import { stopTeam, TEAM_WORDS } from "./team.js";
+import type { TeamTask, WorkerAnswer, WorkerTask } from "./threads-protocol.js";
+import type { EncodeResult } from "./wasm-encode.js";
+
+/** Worker threads of a runtime. */
+export interface Crew {
+  readonly members: number;
+  /** Processors of the machine, as far as the runtime says. */
+  readonly processors: number;
+  /** Whether the workers read Blobs, and no paths. */
+  readonly readsBlobs: boolean;
+  /**
+   * Gives a task to a worker that has none; at most `members` tasks run at a time. Rejects when the worker dies; then another
+   * one takes its place.
+   */
+  run(task: WorkerTask): Promise<WorkerAnswer>;
+  /** Ends the workers; what still runs rejects. */
+  close(): Promise<void>;
+}
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
@@ -16,6 +29,7 @@ type TaskOfTeam = DistributiveOmit<WorkerTask, keyof TeamTask>;
 export interface Pool {
   readonly members: number;
   readonly isOpen: boolean;
+  readonly readsBlobs: boolean;
   /**
    * Runs a task in every worker; resolves when all are done, with their results. Throws the error of the first that
    * failed, `aborted`, or `backend/worker` when a worker died; then the others have stopped too.
@@ -25,40 +39,32 @@ export interface Pool {
   close(): Promise<void>;
 }
 
-/** Workers run JavaScript: where this module itself is TypeScript (in tests), they take the built file. */
-const WORKER = new URL(
-  import.meta.url.endsWith(".ts") ? "../../dist/node/worker.js" : "worker.js",
-  import.meta.url,
-);
-
-/** Starts the workers and waits until they are ready. Throws `option/invalid`. */
-export async function openPool(workers: number = availableParallelism()): Promise<Pool> {
-  if (!Number.isSafeInteger(workers) || workers < 1 || workers > LIMITS.workers) {
-    throw new IsqError("option/invalid", `workers must be from 1 to ${LIMITS.workers}, not ${workers}`, {
-      field: "workers",
-      value: workers,
-      limit: LIMITS.workers,
-    });
-  }
-  const piscina = new Piscina({
-    filename: fileURLToPath(WORKER),
-    minThreads: workers,
-    maxThreads: workers,
-    execArgv: [],
+/** Checks a number of workers. Throws `option/invalid`. */
+export function checkWorkers(workers: number): number {
+  if (Number.isSafeInteger(workers) && workers >= 1 && workers <= LIMITS.workers) return workers;
+  throw new IsqError("option/invalid", `workers must be from 1 to ${LIMITS.workers}, not ${workers}`, {
+    field: "workers",
+    value: workers,
+    limit: LIMITS.workers,
   });
-  const pool = new TeamPool(piscina, workers);
+}
+
+/** Waits until the workers are ready. Throws `backend/unavailable` when they cannot start. */
+export async function openPool(crew: Crew): Promise<Pool> {
+  const pool = new TeamPool(crew);
   try {
     await pool.together({ kind: "hello" });
-  } catch (error) {
+  } catch (cause) {
     await pool.close();
-    throw error;
+    if (!isIsqError(cause, "backend/worker")) throw cause;
+    const message = `the threads backend cannot start: ${cause.message}`;
+    throw new IsqError("backend/unavailable", message, { field: "backend", value: "threads" }, { cause });
   }
   return pool;
 }
 
 class TeamPool implements Pool {
-  readonly members: number;
-  readonly #piscina: Piscina;
+  readonly #crew: Crew;
   readonly #spin: boolean;
   #isOpen = true;
   /** Teams take turns: a worker that is done early must not take a second place in the next team. */
@@ -66,10 +72,17 @@ class TeamPool implements Pool {
   /** After a death its successor must have started before a team is dealt out. */
   #greet = false;
 
-  constructor(piscina: Piscina, members: number) {
-    this.#piscina = piscina;
-    this.members = members;
-    this.#spin = members <= availableParallelism();
+  constructor(crew: Crew) {
+    this.#crew = crew;
+    this.#spin = crew.members <= crew.processors;
+  }
+
+  get members(): number {
+    return this.#crew.members;
+  }
+
+  get readsBlobs(): boolean {
+    return this.#crew.readsBlobs;
   }
 
   get isOpen(): boolean {
@@ -97,7 +110,7 @@ class TeamPool implements Pool {
     const team = { state, members: this.members, spin: this.#spin };
     const runs = Array.from({ length: this.members }, async () => {
       try {
-        return (await this.#piscina.run({ ...task, ...team })) as WorkerAnswer;
+        return await this.#crew.run({ ...task, ...team });
       } catch (error) {
         stopTeam(state, "failure");
         this.#greet = true;
@@ -113,7 +126,7 @@ class TeamPool implements Pool {
   async close(): Promise<void> {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    await this.#piscina.destroy();
+    await this.#crew.close();
   }
 }
 

@@ -1,14 +1,13 @@
-/** `#platform` where there are no files and no Node threads: paths are refused, with what to pass instead. */
+/** `#platform` in browsers, where there are no files: paths are refused, with what to pass instead. */
 
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
-import type { Backend } from "./backends/backend.js";
-import type { OpenBackendOptions } from "./backends/open.js";
-import { IsqError } from "./errors.js";
-import type { Directory } from "./files/directory.js";
-import type { ByteSource } from "./files/source.js";
-import type { Hasher } from "./hash.js";
-import type { PartialFile } from "./node/partial-file.js";
+import type { Crew } from "../backends/pool.js";
+import { IsqError } from "../errors.js";
+import type { Directory } from "../files/directory.js";
+import type { ByteSource } from "../files/source.js";
+import type { Hasher } from "../hash.js";
+import type { PartialFile } from "../node/partial-file.js";
 
 export function openDirectory(path: string): Promise<Directory> {
   const message = `this runtime has no file system to open ${path}; pass a Directory of Blobs`;
@@ -35,7 +34,7 @@ export function openHasher(): Hasher {
   return { update: (bytes) => void hash.update(bytes), finish: () => bytesToHex(hash.digest()) };
 }
 
-export function openThreads(_options: OpenBackendOptions): Promise<Backend> {
-  const message = "the threads backend needs the worker threads of Node; use isq/wasm";
-  return Promise.reject(new IsqError("backend/unavailable", message, { field: "backend", value: "threads" }));
+/** Starts worker threads. Throws `backend/unavailable` in pages that may not share memory, `option/invalid`. */
+export async function openCrew(workers?: number): Promise<Crew> {
+  return (await import("./crew.js")).openCrew(workers);
 }
