@@ -71,6 +71,7 @@ export const ERROR_TAGS = {
   "prompt/empty": "there is nothing to run",
   "prompt/token": "a token id is outside the vocabulary",
   "prompt/length": "the prompt does not fit the context",
+  "cache/full": "no block of the key-value cache is left for a running text",
   "imatrix/truncated": "an importance matrix ends before its entries or its trailer do",
   "imatrix/count": "a count or length is negative, zero, or more than the file or the caps can hold",
   "imatrix/name": "a tensor name is empty, not UTF-8 or has control characters",

@@ -73,6 +73,11 @@ export const LIMITS = {
   configExperts: 10_000,
   configVocabulary: 10_000_000,
   configContext: 100_000_000,
+  /** Stop strings of one text, and characters of each: every piece of text is searched for all of them (CWE-407). */
+  stopStrings: 16,
+  stopLength: 1024,
+  /** Texts that run at the same time: each takes a row of every step and blocks of the cache (CWE-770). */
+  sequences: 4096,
   /** Cases of one stream of vectors: case numbers are unsigned 32-bit words of its header. */
   vectorCount: 2 ** 32 - 1,
   /** Elements of one case, so that a line or record stays a few MB whatever a header says (CWE-770). */

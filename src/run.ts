@@ -1,11 +1,17 @@
 /** Running: a model opened, quantized, placed, and ready for text. */
 
 import type { Backend } from "./backends/backend.js";
+import { checkToken } from "./backends/interpreter.js";
+import { IsqError } from "./errors.js";
 import type { OpenedModel } from "./load.js";
 import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
 import { type ChatMessage, renderChat } from "./model/chat.js";
+import type { FinishReason } from "./model/jobs.js";
 import type { LanguageModel } from "./model/language-model.js";
-import { createSampler, type SamplerOptions } from "./model/sampler.js";
+import type { ChosenLogprobs } from "./model/logprobs.js";
+import { createSampler, type Sampler, type SamplerOptions } from "./model/sampler.js";
+import type { Load } from "./model/scheduler.js";
+import { createStopper } from "./model/stops.js";
 import type { Tokenizer } from "./model/tokenizer.js";
 import { replaceModel } from "./place.js";
 import { type Plan, type PlanRequest, plan } from "./plan.js";
@@ -23,18 +29,30 @@ export type GenerateRequest = Prompt &
   SamplerOptions & {
     /** Most tokens to add; 256 when absent. */
     readonly maxTokens?: number;
+    /** Strings that end the text; they are not part of it. */
+    readonly stop?: string | readonly string[];
+    /** Report log probabilities of the tokens, and of this many of the likeliest at each place. */
+    readonly logprobs?: number;
     readonly signal?: AbortSignal;
   };
 
-/** One token and the text it completed; the text may be empty while a character is unfinished. */
+/**
+ * One token and the text it completed; the text may be empty while a character or a possible stop string is unfinished.
+ * The last piece has `finish`, no token (-1) and what was held back.
+ */
 export interface Piece {
   readonly token: number;
   readonly text: string;
+  readonly logprobs?: ChosenLogprobs;
+  readonly finish?: FinishReason;
 }
 
 export interface Generated {
   readonly text: string;
   readonly tokens: readonly number[];
+  readonly finish: FinishReason;
+  /** Of each token, when asked for. */
+  readonly logprobs?: readonly ChosenLogprobs[];
 }
 
 /** Options of loading and of re-ISQ. */
@@ -51,7 +69,7 @@ export interface TextModelParts {
   readonly request: PlanRequest;
 }
 
-/** A loaded model. Calls may overlap: steps take turns. */
+/** A loaded model. Calls may overlap: they share steps. */
 export class TextModel {
   readonly tokenizer: Tokenizer;
   /** Of the backend. */
@@ -86,36 +104,72 @@ export class TextModel {
     return this.#report;
   }
 
+  /** How many texts run and wait, and how much of the cache is free. */
+  get load(): Load {
+    return this.#parts.language.load;
+  }
+
   /** Logits after every token, binary32 [tokens × vocabulary]. Throws `prompt/*`, `aborted`. */
   logits(tokens: ArrayLike<number>, options: { signal?: AbortSignal } = {}): Promise<Float32Array> {
     return this.#parts.language.logits(tokens, options);
   }
 
-  /** Generates piece by piece. Greedy unless a temperature is given; the same seed gives the same text. */
+  /** The token ids of a prompt, as {@link stream} continues them. Throws `tokenizer/invalid`, `prompt/empty`. */
+  promptTokens(prompt: Prompt): readonly number[] {
+    if ("tokens" in prompt) return prompt.tokens;
+    if ("prompt" in prompt) return this.tokenizer.encode(prompt.prompt, { addSpecialTokens: true });
+    return this.tokenizer.encode(renderChat(this.tokenizer, prompt.messages), { addSpecialTokens: false });
+  }
+
+  /**
+   * Generates piece by piece. Greedy unless a temperature is given; the same seed gives the same text, whatever runs
+   * beside it. Texts that run at the same time share steps.
+   */
   async *stream(request: GenerateRequest): AsyncGenerator<Piece, void, undefined> {
-    const { maxTokens = 256, signal } = request;
-    const { language, opened, backend } = this.#parts;
+    const { maxTokens = 256, signal, stop = [], logprobs } = request;
+    const { language, opened } = this.#parts;
+    const stopper = createStopper(stop);
     const decoder = this.tokenizer.createDecoder();
-    const tokens = language.stream(this.#promptTokens(request), {
+    const prompt = this.promptTokens(request);
+    const chosen = language.choose(prompt, {
       maxTokens,
       endTokens: opened.config.endTokens,
-      sampler: createSampler(request, backend.logitKernels),
+      sampler: this.#createSampler(request, prompt),
+      ...(logprobs !== undefined && { logprobs: checkLogprobs(logprobs, this.vocabulary) }),
       ...(signal && { signal }),
     });
-    for await (const token of tokens) yield { token, text: decoder.push(token) };
-    const rest = decoder.flush();
-    if (rest !== "") yield { token: -1, text: rest };
+    try {
+      for (;;) {
+        const next = await chosen.next();
+        if (next.done) {
+          const text = stopper.push(decoder.flush());
+          const finish = stopper.stopped ? "stop" : next.value;
+          yield { token: -1, text: text + stopper.flush(), finish };
+          return;
+        }
+        yield { ...next.value, text: stopper.push(decoder.push(next.value.token)) };
+        if (!stopper.stopped) continue;
+        yield { token: -1, text: "", finish: "stop" };
+        return;
+      }
+    } finally {
+      await chosen.return("stop");
+    }
   }
 
   /** All of {@link stream}. */
   async generate(request: GenerateRequest): Promise<Generated> {
     const tokens: number[] = [];
+    const logprobs: ChosenLogprobs[] = [];
     let text = "";
+    let finish: FinishReason = "length";
     for await (const piece of this.stream(request)) {
       if (piece.token >= 0) tokens.push(piece.token);
+      if (piece.logprobs) logprobs.push(piece.logprobs);
       text += piece.text;
+      finish = piece.finish ?? finish;
     }
-    return { text, tokens };
+    return { text, tokens, finish, ...(request.logprobs !== undefined && { logprobs }) };
   }
 
   /** Perplexity of a text, cut into chunks with the BOS in front of each. Throws `prompt/empty`, `aborted`. */
@@ -151,11 +205,16 @@ export class TextModel {
     if (ownsBackend) await backend.dispose();
   }
 
-  #promptTokens(prompt: Prompt): readonly number[] {
-    if ("tokens" in prompt) return prompt.tokens;
-    if ("prompt" in prompt) return this.tokenizer.encode(prompt.prompt, { addSpecialTokens: true });
-    return this.tokenizer.encode(renderChat(this.tokenizer, prompt.messages), { addSpecialTokens: false });
+  #createSampler(request: GenerateRequest, prompt: readonly number[]): Sampler {
+    for (const id of Object.keys(request.logitBias ?? {})) checkToken(Number(id), this.vocabulary, 0);
+    return createSampler(request, this.#parts.backend.logitKernels, prompt);
   }
+}
+
+function checkLogprobs(count: number, vocabulary: number): number {
+  if (Number.isSafeInteger(count) && count >= 0 && count <= vocabulary) return count;
+  const message = `logprobs must be an integer from 0 to ${vocabulary}, not ${count}`;
+  throw new IsqError("option/invalid", message, { field: "logprobs", value: count, limit: vocabulary });
 }
 
 /** @internal */

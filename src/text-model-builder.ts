@@ -2,18 +2,25 @@
 
 import type { Backend, Session } from "./backends/backend.js";
 import { type BackendChoice, type OpenBackendOptions, openBackend } from "./backends/open.js";
-import { CACHE_BLOCK } from "./backends/program.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
 import { type Importance, matchImportance } from "./importance.js";
 import { type InputFile, readImatrix, readTopologyFile } from "./inputs.js";
+import { LIMITS } from "./limits.js";
 import { type OpenedModel, openModel } from "./load.js";
 import { LanguageModel } from "./model/language-model.js";
+import {
+  checkCount,
+  checkPaging,
+  type PagedAttentionOptions,
+  type RunningOptions,
+  scheduleOf,
+} from "./model/paging.js";
 import { openTokenizer } from "./model/tokenizer.js";
 import { placeModel } from "./place.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
-import type { QuantizeReport } from "./quantize.js";
 import { parseType } from "./quants/tensor.js";
+import { describeBackend, describePlan, describeReport } from "./report/load-text.js";
 import { TextModel, type WorkOptions, workOptions } from "./run.js";
 import { savePeakByteLength } from "./save.js";
 import { checkDevice, type TopologyRule } from "./topology.js";
@@ -38,7 +45,7 @@ export class TextModelBuilder {
   #backend: Backend | BackendChoice = "auto";
   #backendOptions: OpenBackendOptions = {};
   #log: ((line: string) => void) | undefined;
-  #contextLength: number | undefined;
+  #running: RunningOptions = {};
 
   /** @param model Path of a folder or a GGUF file (Node, Deno, Bun), or a {@link Directory} of files (anywhere). */
   constructor(model: string | Directory) {
@@ -124,23 +131,31 @@ export class TextModelBuilder {
 
   /** Positions of cache to make room for, over all running texts; the model's context when absent. */
   withContextLength(positions: number): this {
-    if (!Number.isSafeInteger(positions) || positions < 1) {
-      const message = `contextLength must be a positive integer, not ${positions}`;
-      throw new IsqError("option/invalid", message, { field: "contextLength", value: positions, limit: 1 });
-    }
-    this.#contextLength = positions;
-    return this;
+    return this.#run({ contextLength: checkCount("contextLength", positions) });
   }
 
-  /** Not available yet: throws `option/unsupported`, so that nobody believes to have it. */
-  withPagedAttention(): this {
-    throw new IsqError(
-      "option/unsupported",
-      "paged attention is not available yet; leave withPagedAttention() out",
-      {
-        field: "pagedAttention",
-      },
-    );
+  /**
+   * A cache for many texts: they share blocks of equal beginnings, and what finished texts leave is kept for the next as
+   * long as there is room. Without sizes it holds as many contexts as texts may run, up to 1 GiB and at least one.
+   * Throws `option/invalid`, `option/conflict`, `option/unsupported`.
+   */
+  withPagedAttention(options: PagedAttentionOptions = {}): this {
+    return this.#run({ paging: checkPaging(options) });
+  }
+
+  /** Most texts that run at the same time, one row of each in every step; more wait. 16 when absent. */
+  withMaxSequences(count: number): this {
+    return this.#run({ maxSequences: checkCount("maxSequences", count, LIMITS.sequences) });
+  }
+
+  /** Most tokens of prompts in one step, a quarter of them while texts are continued; 256 when absent. */
+  withPromptBatchSize(rows: number): this {
+    return this.#run({ promptRows: checkCount("promptBatchSize", rows) });
+  }
+
+  /** Keeps nothing between steps: every token runs the whole text again, with the same result. */
+  withoutCache(): this {
+    return this.#run({ keepCache: false });
   }
 
   /** The plan alone: reads the config and the headers, no weight. Throws as {@link build} does up to there. */
@@ -205,14 +220,13 @@ export class TextModelBuilder {
       const tokenizer = await openTokenizer(opened.directory, opened.config);
       backend = await this.#openBackend();
       checkDevices(decided, backend);
-      const { contextLength } = opened.program;
-      const cachePositions = Math.min(this.#contextLength ?? contextLength, contextLength) + CACHE_BLOCK;
-      session = await backend.open(opened.program, { cachePositions });
+      const schedule = scheduleOf(opened.program, this.#running);
+      session = await backend.open(opened.program, schedule);
       this.#log?.(describePlan(decided, describeBackend(backend)));
       const work = workOptions(request, options);
       const report = await placeModel(decided, opened.checkpoint, backend, session, work);
       this.#log?.(describeReport(report));
-      const language = new LanguageModel(opened.program, session, { cachePositions });
+      const language = new LanguageModel(opened.program, session, schedule);
       const parts = { opened, tokenizer, backend, ownsBackend, language, report, request };
       return new TextModel(parts);
     } catch (error) {
@@ -246,6 +260,15 @@ export class TextModelBuilder {
     };
   }
 
+  #run(part: RunningOptions): this {
+    this.#running = { ...this.#running, ...part };
+    const { paging, contextLength } = this.#running;
+    if (!paging || contextLength === undefined) return this;
+    const message =
+      "withContextLength sizes the cache without paged attention; give withPagedAttention the size";
+    throw new IsqError("option/conflict", message, { field: "contextLength", value: contextLength });
+  }
+
   #with(part: Partial<PlanRequest>): this {
     this.#request = { ...this.#request, ...part };
     return this;
@@ -261,20 +284,4 @@ function checkDevices({ rows }: Plan, { name }: Backend): void {
 async function openFolder(path: string): Promise<Directory> {
   const { openDirectory } = await import("#platform");
   return openDirectory(path);
-}
-
-function describeBackend({ name, workers }: Backend): string {
-  return workers === undefined ? name : `${name} (${workers})`;
-}
-
-function describePlan({ requested, totals }: Plan, backend: string): string {
-  const what =
-    requested === null
-      ? "no quantization"
-      : `${totals.quantizedTensors} of ${totals.tensors} tensors to ${requested}`;
-  return `plan: ${what} on ${backend}, ${totals.sourceByteLength} → ${totals.byteLength} bytes`;
-}
-
-function describeReport({ tensors, seconds }: QuantizeReport): string {
-  return `placed ${tensors.length} tensors in ${seconds.toFixed(2)} s`;
 }

@@ -139,6 +139,69 @@ describe("every type", () => {
   });
 });
 
+describe("texts", () => {
+  const PROMPT = { prompt: "The database connection is", maxTokens: 24 } as const;
+  const SAMPLED = { ...PROMPT, temperature: 1, topK: 100, topP: 0.95, minP: 0.001, seed: 11, logprobs: 2 };
+
+  test("the same seed gives the same text and figures, whatever runs beside it", async () => {
+    const builder = () => new TextModelBuilder(FOLDER).withIsq("Q4K").withBackend("wasm");
+    const alone = await builder().build();
+    const expected = await alone.generate(SAMPLED);
+    expect(expected.logprobs).toHaveLength(expected.tokens.length);
+    expect(await alone.generate({ ...SAMPLED, seed: 12 })).not.toEqual(expected);
+    await alone.dispose();
+    const model = await builder().withPagedAttention({ blocks: 40 }).withMaxSequences(3).build();
+    expect(model.load).toEqual({
+      running: 0,
+      waiting: 0,
+      maxSequences: 3,
+      cacheBlocks: 40,
+      freeCacheBlocks: 40,
+    });
+    const requests = [
+      SAMPLED,
+      { ...SAMPLED, prompt: "A court", frequencyPenalty: 1 },
+      { ...SAMPLED, prompt: "The", repetitionPenalty: 1.3 },
+      SAMPLED,
+    ];
+    const together = await Promise.all(requests.map((request) => model.generate(request)));
+    expect([together[0], together[3]]).toEqual([expected, expected]);
+    const text = model.generate(SAMPLED);
+    const scored = model.logits(TOKENS);
+    expect(await text).toEqual(expected);
+    await scored;
+    await model.dispose();
+  });
+
+  test("end at a stop string, an end token or the limit, and say which", async () => {
+    const model = await new TextModelBuilder(FOLDER).withIsq("Q8_0").withBackend("wasm").build();
+    const free = await model.generate(PROMPT);
+    expect([free.finish, free.tokens.length]).toEqual(["length", 24]);
+    const word = free.text.split(/\s+/)[4];
+    const before = free.text.slice(0, free.text.indexOf(word));
+    const stopped = await model.generate({ ...PROMPT, stop: ["never there", word] });
+    expect(stopped).toMatchObject({ text: before, finish: "stop" });
+    const pieces = [];
+    for await (const piece of model.stream({ ...PROMPT, stop: word })) pieces.push(piece);
+    expect(pieces.map(({ text }) => text).join("")).toBe(before);
+    expect(pieces.filter(({ finish }) => finish)).toEqual([{ token: -1, text: "", finish: "stop" }]);
+    expect(model.load.running).toBe(0);
+    // The head's first choice is banned: another text.
+    const banned = await model.generate({ ...PROMPT, logitBias: { [free.tokens[0]]: -100 } });
+    expect(banned.tokens[0]).not.toBe(free.tokens[0]);
+    const ended = await model.generate({ ...PROMPT, logitBias: { 2: 1000 } });
+    expect(ended).toMatchObject({ text: "", tokens: [], finish: "stop" });
+    await expect(model.generate({ ...PROMPT, logitBias: { 4096: 1 } })).rejects.toMatchObject({
+      tag: "prompt/token",
+    });
+    await expect(model.generate({ ...PROMPT, logprobs: -1 })).rejects.toMatchObject({
+      tag: "option/invalid",
+    });
+    await expect(model.generate({ ...PROMPT, stop: "" })).rejects.toMatchObject({ tag: "option/invalid" });
+    await model.dispose();
+  });
+});
+
 describe("bad input", () => {
   const build = (directory: ReturnType<typeof tinyModel>, type = "Q8_0") =>
     new TextModelBuilder(directory).withIsq(type).build();
@@ -195,12 +258,20 @@ describe("bad input", () => {
     expect(() => builder().withAlgorithm("x" as "default")).toThrowError(
       expect.objectContaining({ tag: "option/invalid" }),
     );
-    expect(() => builder().withPagedAttention()).toThrowError(
-      expect.objectContaining({ tag: "option/unsupported" }),
-    );
-    expect(() => builder().withContextLength(0)).toThrowError(
-      expect.objectContaining({ tag: "option/invalid" }),
-    );
+    const refusals: [string, () => unknown][] = [
+      ["option/unsupported", () => builder().withPagedAttention({ blockSize: 16 })],
+      ["option/conflict", () => builder().withPagedAttention({ blocks: 4, byteLength: 1e6 })],
+      ["option/conflict", () => builder().withContextLength(64).withPagedAttention()],
+      ["option/conflict", () => builder().withPagedAttention().withContextLength(64)],
+      ["option/invalid", () => builder().withPagedAttention({ blocks: 0 })],
+      ["option/invalid", () => builder().withContextLength(0)],
+      ["option/invalid", () => builder().withMaxSequences(0)],
+      ["option/invalid", () => builder().withMaxSequences(1e9)],
+      ["option/invalid", () => builder().withPromptBatchSize(0.5)],
+    ];
+    for (const [tag, refuse] of refusals) expect(refuse).toThrowError(expect.objectContaining({ tag }));
+    const tooSmall = builder().withPagedAttention({ byteLength: 1 }).build();
+    await expect(tooSmall).rejects.toMatchObject({ tag: "option/invalid" });
     await expect(builder().withArchitecture("nope").build()).rejects.toMatchObject({
       tag: "architecture/unknown",
     });

@@ -1,18 +1,23 @@
 /** Choosing the next token from its logits. Deterministic: the same seed and logits give the same tokens everywhere. */
 
 import { IsqError } from "../errors.js";
+import { type AdjustOptions, checkNumber, createAdjuster } from "./adjust.js";
+import { drawToken } from "./draw.js";
 import { type LogitKernels, scalarLogits } from "./logits.js";
 
-/** Picks a token id from one row of logits. A seeded one advances its generator by one number per call. */
+/** Picks a token id from one row of logits, which it leaves as they are. It remembers what it picked. */
 export type Sampler = (logits: Float32Array) => number;
 
-export interface SamplerOptions {
+/** Options that apply in this order: penalties and bias, temperature, top-k, top-p, min-p. */
+export interface SamplerOptions extends AdjustOptions {
   /** 0 (default) takes the largest logit; otherwise logits are divided by it. */
   readonly temperature?: number;
   /** Only this many of the largest logits stay in. */
   readonly topK?: number;
   /** Of these, the shortest list from the likeliest on whose probabilities sum to at least this. */
   readonly topP?: number;
+  /** Of these, the ones that are at least this times as likely as the likeliest. */
+  readonly minP?: number;
   /** Integer from 0 to 2^53 - 1; 0 when absent. */
   readonly seed?: number;
 }
@@ -25,68 +30,33 @@ export function pickLargest(logits: Float32Array, kernels: LogitKernels = scalar
 }
 
 /**
- * Makes a sampler. Throws `option/invalid` naming the option and its limits.
+ * Makes a sampler for one text. Throws `option/invalid` naming the option and its limits.
  * @param kernels The backend's, where it has some: they change the speed and no token.
+ * @param prompt What the repetition penalty sees besides the tokens picked.
  */
-export function createSampler(options: SamplerOptions = {}, kernels: LogitKernels = scalarLogits): Sampler {
-  const { temperature = 0, topK, topP, seed = 0 } = options;
-  checkOption(
-    "temperature",
-    temperature,
-    Number.isFinite(temperature) && temperature >= 0,
-    "a number from 0",
-  );
-  checkOption(
-    "topK",
-    topK,
-    topK === undefined || (Number.isSafeInteger(topK) && topK >= 1),
-    "an integer from 1",
-  );
-  checkOption("topP", topP, topP === undefined || (topP > 0 && topP <= 1), "above 0, at most 1");
-  checkOption("seed", seed, Number.isSafeInteger(seed) && seed >= 0, "an integer from 0 to 2^53 - 1");
-  if (temperature === 0) return (logits) => pickLargest(logits, kernels);
+export function createSampler(
+  options: SamplerOptions = {},
+  kernels: LogitKernels = scalarLogits,
+  prompt: ArrayLike<number> = [],
+): Sampler {
+  const { temperature = 0, topK, topP, minP, seed = 0 } = options;
+  checkNumber("temperature", temperature, temperature >= 0, "a number from 0");
+  checkNumber("topK", topK, Number.isSafeInteger(topK) && topK! >= 1, "an integer from 1");
+  checkNumber("topP", topP, topP! > 0 && topP! <= 1, "above 0, at most 1");
+  checkNumber("minP", minP, minP! >= 0 && minP! <= 1, "from 0 to 1");
+  checkNumber("seed", seed, Number.isSafeInteger(seed) && seed >= 0, "an integer from 0 to 2^53 - 1");
+  const adjuster = createAdjuster(options, prompt);
   const random = createRandom(seed);
-  return (logits) => {
-    const most = logits[pickLargest(logits, kernels)];
-    const weights = kernels.weights(logits, most, temperature);
-    return drawToken(logits, weights, topK ?? logits.length, topP ?? 1, random());
+  return (raw) => {
+    const logits = adjuster.adjust(raw);
+    let token = pickLargest(logits, kernels);
+    if (temperature > 0) {
+      const weights = kernels.weights(logits, logits[token], temperature);
+      token = drawToken(logits, weights, { topK, topP, minP }, random());
+    }
+    adjuster.note(token);
+    return token;
   };
-}
-
-/** Draws from the truncated distribution with `point` in [0, 1). All sums run in candidate order, in binary64. */
-function drawToken(
-  logits: Float32Array,
-  weights: Float32Array,
-  topK: number,
-  topP: number,
-  point: number,
-): number {
-  const ids = Int32Array.from(logits, (_, id) => id);
-  const ranked = topK < ids.length || topP < 1;
-  // Likeliest first, lower ids first among equals; without truncation the order does not matter and stays by id.
-  if (ranked) ids.sort((a, b) => logits[b] - logits[a] || a - b);
-  const kept = shortestHead(ids.subarray(0, topK), weights, topP);
-  let left = point * sumOf(kept, weights);
-  for (const id of kept) {
-    left -= weights[id];
-    if (left < 0) return id;
-  }
-  return kept[kept.length - 1];
-}
-
-function shortestHead(ids: Int32Array, weights: Float32Array, topP: number): Int32Array {
-  if (topP >= 1) return ids;
-  const enough = topP * sumOf(ids, weights);
-  let sum = 0;
-  let count = 0;
-  while (count < ids.length && sum < enough) sum += weights[ids[count++]];
-  return ids.subarray(0, Math.max(1, count));
-}
-
-function sumOf(ids: Int32Array, weights: Float32Array): number {
-  let sum = 0;
-  for (const id of ids) sum += weights[id];
-  return sum;
 }
 
 /**
@@ -112,11 +82,6 @@ function mixBits(word: number): number {
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;
-}
-
-function checkOption(field: string, value: unknown, valid: boolean, limit: string): void {
-  if (!valid)
-    throw new IsqError("option/invalid", `${field} must be ${limit}, not ${value}`, { field, value, limit });
 }
 
 function notANumber(id: number): IsqError {

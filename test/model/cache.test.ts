@@ -6,8 +6,8 @@ import { createBlockPool, createSequence } from "../../src/model/cache.js";
 describe("cache blocks", () => {
   test("are shared by sequences and given back", () => {
     const pool = createBlockPool(4 * CACHE_BLOCK);
-    const a = createSequence(pool, 1000);
-    const b = createSequence(pool, 1000);
+    const a = createSequence(pool, { contextLength: 1000 });
+    const b = createSequence(pool, { contextLength: 1000 });
     a.extend(1);
     b.extend(CACHE_BLOCK + 1);
     a.extend(CACHE_BLOCK - 1);
@@ -25,17 +25,17 @@ describe("cache blocks", () => {
 
   test("refuse what does not fit, naming the limit, and change nothing", () => {
     const pool = createBlockPool(2 * CACHE_BLOCK);
-    const short = createSequence(pool, 10);
-    const long = createSequence(pool, 1000);
-    for (const [sequence, limit] of [
-      [short, 10],
-      [long, 2 * CACHE_BLOCK],
+    const short = createSequence(pool, { contextLength: 10 });
+    const long = createSequence(pool, { contextLength: 1000 });
+    for (const [sequence, limit, tag] of [
+      [short, 10, "prompt/length"],
+      [long, 2 * CACHE_BLOCK, "cache/full"],
     ] as const) {
       try {
         sequence.extend(limit + 1);
         expect.unreachable();
       } catch (error) {
-        expect(isIsqError(error, "prompt/length") && error.details).toMatchObject({
+        expect(isIsqError(error, tag) && error.details).toMatchObject({
           value: limit + 1,
           limit,
         });

@@ -148,11 +148,12 @@ describe("weights", () => {
     const { shape } = own.program.weights[head];
     const zeros = { type: "F32" as const, shape, data: new Uint8Array(4 * shape[0] * shape[1]) };
     const tokens: number[] = [];
-    for await (const token of own.stream(PROMPT, { maxTokens: 6 })) {
+    for await (const token of own.stream(PROMPT, { maxTokens: 7 })) {
       tokens.push(token);
       if (tokens.length === 3) await own.place(head, zeros);
     }
-    expect(tokens.slice(3)).toEqual([0, 0, 0]);
+    // One token is made ahead of the reader.
+    expect(tokens.slice(4)).toEqual([0, 0, 0]);
   });
 
   test("of another shape, of the wrong length or missing are refused by name", async () => {
