@@ -37,14 +37,20 @@ export class LanguageModel {
     return this.#scheduler.load;
   }
 
-  /** Does something with the session between two steps. */
+  /**
+   * Does something with the session between two steps. What the cache keeps of finished texts is forgotten: weights may
+   * be others afterwards.
+   */
   between<Result>(task: (session: Session) => Result | Promise<Result>): Promise<Result> {
-    return this.#exclusively(() => task(this.#session));
+    return this.#scheduler.exclusively((session) => {
+      this.#scheduler.pool.forget();
+      return task(session);
+    });
   }
 
   /** Replaces a weight between two steps; texts that are being generated go on with the new one. */
   place(weight: WeightIndex, tensor: Tensor): Promise<void> {
-    return this.#replace(() => this.#session.place(weight, tensor));
+    return this.between((session) => session.place(weight, tensor));
   }
 
   /** As the session's, where it has it. */
@@ -59,7 +65,7 @@ export class LanguageModel {
     encoding: PlaceEncoding | null,
     signal?: AbortSignal,
   ): Promise<number> {
-    return this.#replace(() => this.#session.placeFile!(weight, file, encoding, signal));
+    return this.between((session) => session.placeFile!(weight, file, encoding, signal));
   }
 
   /**
@@ -117,14 +123,6 @@ export class LanguageModel {
   dispose(): Promise<void> {
     this.#scheduler.stop(new IsqError("backend/disposed", "the model was disposed"));
     return this.#scheduler.exclusively(() => this.#session.dispose());
-  }
-
-  /** What the cache holds of finished texts belongs to the weights as they were. */
-  #replace<Result>(place: () => Result | Promise<Result>): Promise<Result> {
-    return this.#scheduler.exclusively(() => {
-      this.#scheduler.pool.forget();
-      return place();
-    });
   }
 
   #checkPrompt(tokens: Tokens): number[] {
