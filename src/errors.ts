@@ -23,6 +23,7 @@ export const ERROR_TAGS = {
   "source/short": "a source returned fewer bytes than asked for",
   "source/open": "a file could not be opened",
   "source/read": "reading from an open source failed",
+  "source/changed": "a file is no longer the one that was opened",
   "source/format": "the file is of no known format",
   "safetensors/truncated": "the file ends before its header or its data does",
   "safetensors/header-length": "the header length is zero, above the cap or beyond the file",
@@ -88,6 +89,9 @@ export const ERROR_TAGS = {
   "topology/device": "a rule names a device that does not exist here",
   "plan/strict": "a strict plan met a substitution",
   "plan/nothing": "quantization was requested but no tensor can be quantized",
+  "reisq/failed":
+    "layers of a running model kept their old weights, because something went wrong with new ones",
+  "calibration/none": "no calibration was begun, or no text has run through the model since",
   "receipt/invalid": "a receipt is malformed, or says what no encoder can follow",
   "vectors/header": "a stream of vectors has no header that can be used",
   "backend/unavailable": "the backend cannot run here",

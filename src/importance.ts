@@ -117,44 +117,63 @@ function matchNumbers({ entries }: Imatrix, program: Weights): Importance {
   return importance;
 }
 
-interface Part {
-  readonly weight: WeightSpec;
-  readonly values: Float32Array;
-  readonly expert: number | null;
-}
+/** How entries are called: by module paths, or by GGUF's names. */
+export type EntryNames = "cimatrix" | "gguf";
 
 /**
- * Importance as entries to write: under module paths for `cimatrix`, under GGUF's names for `gguf`; experts of one layer
- * become one entry, with zeros for those that have no values. Throws `importance/length` for values that do not suit their
- * weight, and `tensor/missing` for a weight that GGUF has no name for.
+ * Importance as entries to write. Throws `importance/length` for values that do not suit their weight, and as
+ * {@link joinEntries}.
  */
 export function importanceEntries(
   importance: Importance,
   program: Program,
-  format: "cimatrix" | "gguf",
+  names: EntryNames,
+): Map<string, ImatrixEntry> {
+  return joinEntries(
+    new Map([...importance].map(([name, sums]) => [name, { sums, counts: [1] }])),
+    program,
+    names,
+  );
+}
+
+/**
+ * One entry for each weight becomes the entries of a file: experts of one layer are joined, with zeros for those that have no
+ * values. Throws `importance/length`, and `tensor/missing` for a weight that GGUF has no name for.
+ */
+export function joinEntries(
+  entries: ReadonlyMap<string, ImatrixEntry>,
+  program: Program,
+  names: EntryNames,
 ): Map<string, ImatrixEntry> {
   const experts = countExperts(program);
   const parts = new Map<string, Part[]>();
   for (const weight of program.weights) {
-    const values = importance.get(weight.name);
-    if (!values) continue;
-    checkLength(weight, values);
-    const { name, expert } = format === "gguf" ? ggufPlace(weight) : modulePlace(weight);
+    const entry = entries.get(weight.name);
+    if (!entry) continue;
+    checkLength(weight, entry.sums);
+    const { name, expert } = names === "gguf" ? ggufPlace(weight) : modulePlace(weight);
     const list = parts.get(name) ?? [];
-    list.push({ weight, values, expert });
+    list.push({ weight, entry, expert });
     parts.set(name, list);
   }
   return new Map([...parts].map(([name, list]) => [name, joinParts(list, experts)]));
 }
 
+interface Part {
+  readonly weight: WeightSpec;
+  readonly entry: ImatrixEntry;
+  readonly expert: number | null;
+}
+
 function joinParts(parts: readonly Part[], experts: ReadonlyMap<string, number>): ImatrixEntry {
-  const [{ weight, values, expert }] = parts;
+  const [{ weight, entry, expert }] = parts;
+  const columns = entry.sums.length;
   const matrices = expert === null ? 1 : (experts.get(groupOf(weight.name)) ?? 1);
-  const sums = new Float32Array(matrices * values.length);
+  const sums = new Float32Array(matrices * columns);
   const counts = new Array<number>(matrices).fill(0);
-  for (const part of parts) {
-    sums.set(part.values, (part.expert ?? 0) * values.length);
-    counts[part.expert ?? 0] = 1;
+  for (const { entry, expert } of parts) {
+    sums.set(entry.sums, (expert ?? 0) * columns);
+    counts[expert ?? 0] = entry.counts[0];
   }
   return { sums, counts };
 }

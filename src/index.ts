@@ -9,13 +9,22 @@ export type { Backend, BackendName, DenseTensor, DenseType, Session, Tensor } fr
 export type { BackendChoice, OpenBackendOptions } from "./backends/open.js";
 export { BACKEND_CHOICES, openBackend } from "./backends/open.js";
 export { reference } from "./backends/reference.js";
+export {
+  type CalibrationProgress,
+  type CollectedImportance,
+  type CollectOptions,
+  encodeImatrix,
+  imatrixFormatOf,
+  type WritableImatrixFormat,
+} from "./calibrate.js";
+export type { WorkOptions } from "./calibrated-load.js";
 export type { ErrorDetails, ErrorTag } from "./errors.js";
 export { ERROR_TAGS, IsqError, isIsqError } from "./errors.js";
 export type { Checkpoint } from "./files/checkpoint.js";
 export { type Directory, fromFiles } from "./files/directory.js";
 export { fromUrl } from "./files/http-source.js";
 export type { Imatrix, ImatrixEntry, ImatrixFormat } from "./files/imatrix.js";
-export { openImatrix, writeCimatrix, writeImatrixGguf } from "./files/imatrix.js";
+export { openImatrix, writeCimatrix, writeImatrixGguf, writeLegacyImatrix } from "./files/imatrix.js";
 export type { ByteSource } from "./files/source.js";
 export { fromBlob, fromBytes } from "./files/source.js";
 export { type Importance, importanceEntries, matchImportance } from "./importance.js";
@@ -32,6 +41,7 @@ export type { QuantizeProgress, QuantizeReport, TensorReport } from "./quantize.
 export { quantizeModel } from "./quantize.js";
 export type { Algorithm, IsqType, QuantizedTensor, QuantizeOptions } from "./quants/index.js";
 export { bitsPerWeight, dequantize, parseType, quantize, TYPE_NAMES, TYPES } from "./quants/index.js";
+export type { ReIsqFailure, ReIsqOptions, ReIsqOrigin, ReIsqProgress, ReIsqReport } from "./re-isq.js";
 export type { HashedRange, OutputPlace, Receipt, ReceiptRequest, ReceiptTensor } from "./receipt.js";
 export { formatReceipt, ggufPlaces, makeReceipt, parseReceipt } from "./receipt.js";
 export type { Check, TensorCheck, VerifyOptions } from "./receipt-verify.js";
@@ -40,8 +50,9 @@ export type { CostReport, CostRow } from "./report/html.js";
 export { COST_COLUMNS, renderCostPage } from "./report/html.js";
 export { formatPlan } from "./report/plan-text.js";
 export { formatTable } from "./report/text.js";
-export type { Generated, GenerateRequest, Piece, Prompt, WorkOptions } from "./run.js";
+export type { Generated, GenerateRequest, Piece, Prompt } from "./run.js";
 export { TextModel } from "./run.js";
 export { TextModelBuilder } from "./text-model-builder.js";
 export type { Device, TopologyRule } from "./topology.js";
 export { DEVICE_CHOICES } from "./topology.js";
+export type { CalibrationReport, CalibrationStatus } from "./weights.js";

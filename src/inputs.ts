@@ -9,6 +9,12 @@ import type { TopologyRule } from "./topology.js";
 /** A path, where the runtime has files, or the file itself. */
 export type InputFile = string | Blob;
 
+/** What a file is called, without its folders. */
+export function nameOfInput(file: InputFile): string {
+  if (typeof file === "string") return file.replace(/^.*[/\\]/, "");
+  return file instanceof File ? file.name : "blob";
+}
+
 /** Opens a file. Throws `source/open`, or `backend/unavailable` for a path where there are no files. */
 export async function openInput(file: InputFile): Promise<ByteSource> {
   if (typeof file !== "string") return fromBlob(file, file instanceof File ? file.name : "blob");
@@ -23,6 +29,21 @@ export async function readTopologyFile(file: InputFile): Promise<TopologyRule[]>
   try {
     const bytes = await readAll(source, LIMITS.topologyBytes);
     return parseTopology(decode(bytes, source.name), source.name);
+  } finally {
+    await source.close?.();
+  }
+}
+
+/** Reads a UTF-8 text. Throws `source/*`, and `source/format` when it is no such text. */
+export async function readTextInput(file: InputFile): Promise<string> {
+  const source = await openInput(file);
+  try {
+    const bytes = await readAll(source, LIMITS.textBytes);
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    if (!(cause instanceof TypeError)) throw cause;
+    const details = { file: source.name, field: "text" };
+    throw new IsqError("source/format", `${source.name} is not UTF-8 text`, details, { cause });
   } finally {
     await source.close?.();
   }

@@ -52,6 +52,8 @@ export const LIMITS = {
   patternLength: 512,
   /** States of a compiled pattern: counted repetitions multiply, and every name walks over all states (CWE-1333). */
   patternStates: 1000,
+  /** Bytes of a text that is measured or calibrated with: it is tokenized whole, and a tenth would take days (CWE-770). */
+  textBytes: 256 * 1024 * 1024,
   /** Rules of a topology: every tensor is held against all of them. */
   topologyRules: 1000,
   /** Groups inside groups of a pattern, which is parsed by recursion (CWE-674). */

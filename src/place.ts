@@ -1,4 +1,4 @@
-/** Placing: a plan is executed and its tensors go to a session one by one; re-ISQ does the same for what changes. */
+/** Placing: a plan is executed and its tensors go to a session one by one. */
 
 import type { Backend, Session } from "./backends/backend.js";
 import type { Plan, PlanRow } from "./plan.js";
@@ -14,7 +14,7 @@ import {
 } from "./quantize.js";
 import type { IsqType } from "./quants/table.js";
 
-/** What can take weights: a session, or a running model that swaps them between steps. */
+/** What can take weights: a session, or a running model that takes them between steps. */
 export type Placeable = Pick<Session, "place" | "canPlaceFile" | "placeFile">;
 
 /**
@@ -28,8 +28,19 @@ export function placeModel(
   target: Placeable,
   options: QuantizeModelOptions = {},
 ): Promise<QuantizeReport> {
+  return executePlan(plan, createPlacer(plan, source, backend, target, options), options);
+}
+
+/** What makes and places one row of a plan. */
+export function createPlacer(
+  plan: Pick<Plan, "rows">,
+  source: TensorSource,
+  backend: Backend,
+  target: Placeable,
+  options: QuantizeModelOptions = {},
+): (row: PlanRow) => Promise<RowOutcome> {
   const makeRow = createRowMaker(plan, source, backend, options);
-  const perform = async (row: PlanRow): Promise<RowOutcome> => {
+  return async (row) => {
     const inPlace = options.measureError ? null : await placeFromFile(row, source, backend, target, options);
     if (inPlace) return inPlace;
     const { tensor, error } = await makeRow(row);
@@ -37,7 +48,6 @@ export function placeModel(
     const reencodedBlocks = ("reencodedBlocks" in tensor && tensor.reencodedBlocks) || 0;
     return { reencodedBlocks, ...(error && { error }) };
   };
-  return executePlan(plan, perform, options);
 }
 
 /** Null where the weight has to take the way over a finished tensor. */
@@ -57,26 +67,4 @@ async function placeFromFile(
   const own = importanceOf(row, importance);
   const encoding = { type, algorithm: row.algorithm, name: row.tensor, ...(own && { importance: own }) };
   return { reencodedBlocks: await target.placeFile(row.weight, file, encoding, signal) };
-}
-
-/**
- * Executes only the rows of `next` that differ from `current`. A tensor is replaced when its successor is complete, so a
- * failure leaves the old one running; the report lists the rows that changed.
- */
-export function replaceModel(
-  current: Plan,
-  next: Plan,
-  source: TensorSource,
-  backend: Backend,
-  target: Placeable,
-  options: QuantizeModelOptions = {},
-): Promise<QuantizeReport> {
-  const rows = next.rows.filter((row, index) => !sameResult(row, current.rows[index]));
-  return placeModel({ ...next, rows }, source, backend, target, options);
-}
-
-function sameResult(a: PlanRow, b: PlanRow): boolean {
-  return (
-    a.type === b.type && a.algorithm === b.algorithm && a.importance === "none" && b.importance === "none"
-  );
 }

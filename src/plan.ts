@@ -24,6 +24,8 @@ export interface PlanRequest {
   readonly topology?: readonly TopologyRule[];
   /** Importance by weight name, one value per input column. */
   readonly importance?: ReadonlyMap<string, Float32Array>;
+  /** Importance is still to be collected, for every linear: the plan is made as if it were there. */
+  readonly calibration?: boolean;
   /** Refuse every substitution: fallback types, skipped tensors, dropped importance. */
   readonly strict?: boolean;
 }
@@ -115,14 +117,14 @@ export function plan(
   const topology = request.topology ?? [];
   checkTopology(topology, layerCount(program));
   const rows = program.weights.map((weight, index) => planWeight(weight, index, sourceOf(weight), request));
-  const totals = sumRows(rows);
-  if (request.type !== null && totals.quantizedTensors === 0) {
+  if (request.type !== null && rows.every(({ type }) => isDense(type))) {
     throw new IsqError("plan/nothing", `no tensor of this model can be quantized to ${request.type}`, {
       field: "isq",
       value: request.type,
     });
   }
-  if (request.importance && rows.every((row) => row.algorithm === null)) {
+  const hasImportance = request.importance !== undefined || request.calibration;
+  if (hasImportance && rows.every((row) => row.algorithm === null)) {
     const message = "importance was given, and nothing is quantized: name a type or give rules";
     throw new IsqError("plan/nothing", message, { field: "importance", value: request.type });
   }
@@ -130,7 +132,17 @@ export function plan(
   const unusedRules = topology.flatMap((_, index) => (usedRules.has(index) ? [] : [index]));
   const names = new Set(rows.map((row) => row.tensor));
   const unusedImportance = [...(request.importance?.keys() ?? [])].filter((name) => !names.has(name));
-  const body = { requested: request.type, rows, totals, unusedRules, unusedImportance };
+  return assemblePlan({ requested: request.type, rows, unusedRules, unusedImportance });
+}
+
+/** A plan of rows that were decided on, with its totals and its hash. */
+export function assemblePlan({
+  requested,
+  rows,
+  unusedRules,
+  unusedImportance,
+}: Omit<Plan, "totals" | "hash">): Plan {
+  const body = { requested, rows, totals: sumRows(rows), unusedRules, unusedImportance };
   return Object.freeze({ ...body, hash: bytesToHex(sha256(utf8ToBytes(JSON.stringify(body)))) });
 }
 
@@ -240,18 +252,23 @@ function layerCount({ weights }: Program): number {
   return weights.reduce((most, { layer }) => Math.max(most, layer === null ? 0 : layer + 1), 0);
 }
 
+/** What calibration collects importance for. */
+const COLLECTED: readonly WeightRole[] = ["linear", "head"];
+
 function planImportance(
   request: PlanRequest,
   weight: WeightSpec,
   type: IsqType,
   algorithm: Algorithm,
 ): { use: PlanRow["importance"]; reason: string | null } {
+  if (!request.importance && !request.calibration) return { use: "none", reason: null };
   const vector = request.importance?.get(weight.name);
-  if (!request.importance) return { use: "none", reason: null };
-  if (!vector) return { use: "none", reason: "no importance was collected for it" };
+  const awaited = request.calibration && COLLECTED.includes(weight.role);
+  if (!vector && !awaited) return { use: "none", reason: "no importance was collected for it" };
   if (!TYPES[type].importance.includes(algorithm)) {
     return { use: "dropped", reason: `importance dropped: ${type} (${algorithm}) has no importance variant` };
   }
+  if (!vector) return { use: "used", reason: null };
   if (vector.length !== rowElements(weight.shape)) {
     const columns = rowElements(weight.shape);
     return { use: "dropped", reason: `importance dropped: ${vector.length} values for ${columns} columns` };

@@ -97,7 +97,7 @@ export function quantizeModel(
 
 /** Makes the tensors of rows, one at a time, by whatever way the backend has: workers that read, or values in memory. */
 export function createRowMaker(
-  plan: Plan,
+  plan: Pick<Plan, "rows">,
   source: TensorSource,
   backend: Backend,
   options: QuantizeModelOptions,

@@ -2,6 +2,13 @@
 
 import type { Backend } from "./backends/backend.js";
 import { checkToken } from "./backends/interpreter.js";
+import {
+  type CollectedImportance,
+  type CollectOptions,
+  collectFromText,
+  encodeImatrix,
+  type WritableImatrixFormat,
+} from "./calibrate.js";
 import { IsqError } from "./errors.js";
 import type { OpenedModel } from "./load.js";
 import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
@@ -13,11 +20,10 @@ import { createSampler, type Sampler, type SamplerOptions } from "./model/sample
 import type { Load } from "./model/scheduler.js";
 import { createStopper } from "./model/stops.js";
 import type { Tokenizer } from "./model/tokenizer.js";
-import { replaceModel } from "./place.js";
-import { type Plan, type PlanRequest, plan } from "./plan.js";
-import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
-import type { IsqType } from "./quants/table.js";
-import { parseType } from "./quants/tensor.js";
+import type { Plan, PlanRequest } from "./plan.js";
+import type { QuantizeReport } from "./quantize.js";
+import type { ReIsqOptions, ReIsqReport } from "./re-isq.js";
+import { type CalibrationReport, type CalibrationStatus, ModelWeights } from "./weights.js";
 
 /** A prompt as text, as a conversation for the chat template, or as token ids. */
 export type Prompt =
@@ -55,9 +61,6 @@ export interface Generated {
   readonly logprobs?: readonly ChosenLogprobs[];
 }
 
-/** Options of loading and of re-ISQ. */
-export type WorkOptions = Omit<QuantizeModelOptions, "importance">;
-
 /** @internal */
 export interface TextModelParts {
   readonly opened: OpenedModel;
@@ -79,8 +82,7 @@ export class TextModel {
   readonly contextLength: number;
   readonly vocabulary: number;
   readonly #parts: TextModelParts;
-  #plan: Plan;
-  #report: QuantizeReport;
+  readonly #weights: ModelWeights;
 
   /** @internal Use {@link TextModelBuilder}. */
   constructor(parts: TextModelParts) {
@@ -90,18 +92,17 @@ export class TextModel {
     this.workers = parts.backend.workers ?? 1;
     this.contextLength = parts.language.contextLength;
     this.vocabulary = parts.opened.program.vocabulary;
-    this.#plan = parts.report.plan;
-    this.#report = parts.report;
+    this.#weights = new ModelWeights(parts);
   }
 
   /** The plan that is in force. */
   get plan(): Plan {
-    return this.#plan;
+    return this.#weights.plan;
   }
 
   /** What the last quantization did. */
   get report(): QuantizeReport {
-    return this.#report;
+    return this.#weights.report;
   }
 
   /** How many texts run and wait, and how much of the cache is free. */
@@ -184,17 +185,51 @@ export class TextModel {
   }
 
   /**
-   * Quantizes again, from the source files, to another type; topology rules stay in force. Tensors are swapped one by
-   * one between steps, so running texts go on. Resolves when done, with the report of what changed.
+   * Quantizes again to another type; topology rules and importance stay in force. Values come from the source files while they
+   * are as they were, else, or when asked for, from the weights as they run. All tensors of a layer are swapped together
+   * between two steps, and running texts go on, with the keys and values that they have. Resolves when done, with what
+   * changed. A layer that fails keeps its old weights, the others are swapped, and then `reisq/failed` is thrown with the
+   * `failures` and the `report` among its details. Also throws `type/unknown`, `plan/*`, `source/changed`, `aborted`.
    */
-  async reIsq(type: string, options: WorkOptions = {}): Promise<QuantizeReport> {
-    const { opened, backend, language, request } = this.#parts;
-    const next = plan(opened.program, opened.sourceOf, { ...request, type: parseType(type) as IsqType });
-    const work = workOptions(request, options);
-    const report = await replaceModel(this.#plan, next, opened.checkpoint, backend, language, work);
-    this.#plan = next;
-    this.#report = report;
-    return report;
+  reIsq(type: string, options: ReIsqOptions = {}): Promise<ReIsqReport> {
+    return this.#weights.reIsq(type, options);
+  }
+
+  /**
+   * Importance of the weights as they are, from a text that is cut into chunks with the BOS in front of each: 1024 tokens, or
+   * what the context holds. Throws `option/unsupported`, `prompt/empty`, `aborted`.
+   */
+  collectImportance(text: string, options: CollectOptions = {}): Promise<CollectedImportance> {
+    const { language } = this.#parts;
+    return collectFromText(language, this.tokenizer, text, options);
+  }
+
+  /** A file of collected importance. Throws `tensor/missing` for a weight that has no name in GGUF. */
+  encodeImatrix(collected: CollectedImportance, format: WritableImatrixFormat): Promise<Uint8Array> {
+    return encodeImatrix(collected, this.#parts.opened.program, format);
+  }
+
+  /** Begins to collect importance from every text that runs. Throws `option/conflict` when it has begun already. */
+  beginCalibration(): Promise<void> {
+    return this.#weights.beginCalibration();
+  }
+
+  /** How much was collected so far. */
+  get calibrationStatus(): CalibrationStatus {
+    return this.#weights.calibrationStatus;
+  }
+
+  /**
+   * Quantizes again, to the same types, with the importance that was collected since {@link beginCalibration}, and ends
+   * collecting. As {@link reIsq}; also throws `calibration/none`.
+   */
+  applyCalibration(options: ReIsqOptions = {}): Promise<CalibrationReport> {
+    return this.#weights.applyCalibration(options);
+  }
+
+  /** Ends collecting and changes nothing; what was collected, or null. */
+  endCalibration(): Promise<CollectedImportance | null> {
+    return this.#weights.endCalibration();
   }
 
   /** Frees the model's memory once the running step is done. A backend that was passed in stays usable. */
@@ -215,9 +250,4 @@ function checkLogprobs(count: number, vocabulary: number): number {
   if (Number.isSafeInteger(count) && count >= 0 && count <= vocabulary) return count;
   const message = `logprobs must be an integer from 0 to ${vocabulary}, not ${count}`;
   throw new IsqError("option/invalid", message, { field: "logprobs", value: count, limit: vocabulary });
-}
-
-/** @internal */
-export function workOptions({ importance }: PlanRequest, options: WorkOptions): QuantizeModelOptions {
-  return { ...options, ...(importance && { importance }) };
 }

@@ -2,10 +2,18 @@
 
 import type { Backend, Session } from "./backends/backend.js";
 import { type BackendChoice, type OpenBackendOptions, openBackend } from "./backends/open.js";
+import {
+  type CalibrationText,
+  calibrate,
+  type Loading,
+  placeAsAsked,
+  type WorkOptions,
+  workOptions,
+} from "./calibrated-load.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
 import { type Importance, matchImportance } from "./importance.js";
-import { type InputFile, readImatrix, readTopologyFile } from "./inputs.js";
+import { type InputFile, nameOfInput, readImatrix, readTextInput, readTopologyFile } from "./inputs.js";
 import { LIMITS } from "./limits.js";
 import { type OpenedModel, openModel } from "./load.js";
 import { LanguageModel } from "./model/language-model.js";
@@ -17,11 +25,10 @@ import {
   scheduleOf,
 } from "./model/paging.js";
 import { openTokenizer } from "./model/tokenizer.js";
-import { placeModel } from "./place.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
 import { parseType } from "./quants/tensor.js";
 import { describeBackend, describePlan, describeReport } from "./report/load-text.js";
-import { TextModel, type WorkOptions, workOptions } from "./run.js";
+import { TextModel } from "./run.js";
 import { savePeakByteLength } from "./save.js";
 import { checkDevice, type TopologyRule } from "./topology.js";
 import { planFile, saveFormatOf, type WriteOptions, type WriteReport, writeModel } from "./write-model.js";
@@ -41,6 +48,7 @@ export class TextModelBuilder {
   #request: PlanRequest = { type: null };
   #topologyFile: InputFile | undefined;
   #imatrixFile: InputFile | undefined;
+  #calibrationFile: InputFile | undefined;
   #architecture: string | undefined;
   #backend: Backend | BackendChoice = "auto";
   #backendOptions: OpenBackendOptions = {};
@@ -95,6 +103,16 @@ export class TextModelBuilder {
   withImatrix(file: InputFile): this {
     this.#imatrixFile = file;
     return this;
+  }
+
+  /**
+   * Importance that the model itself collects from a text file, a path or a Blob, before it is quantized: it is placed as its
+   * files have it, runs the text in chunks of 1024 tokens, and gives way to the quantized one tensor by tensor. Excludes
+   * {@link withImatrix} and {@link withImportance}: `option/conflict` when the model is built.
+   */
+  withCalibrationFile(file: InputFile): this {
+    this.#calibrationFile = file;
+    return this.#with({ calibration: true });
   }
 
   /** Refuse fallback types, skipped tensors and dropped importance instead of reporting them. */
@@ -188,20 +206,42 @@ export class TextModelBuilder {
    */
   async save(
     path: string,
-    options: Omit<WriteOptions, "importance" | "algorithm"> = {},
+    options: Omit<WriteOptions, "importance" | "algorithm"> & Pick<WorkOptions, "onCalibration"> = {},
   ): Promise<WriteReport> {
     const opened = await this.#open();
     let backend: Backend | undefined;
     try {
-      const request = await this.#readRequest(opened);
-      const decided = plan(opened.program, opened.sourceOf, request);
+      const asked = await this.#readRequest(opened);
+      let decided = plan(opened.program, opened.sourceOf, asked);
+      const text = await this.#readCalibration();
       backend = await this.#openBackend();
+      let request = asked;
+      if (text) {
+        request = await this.#calibrateApart(opened, backend, asked, text, options);
+        decided = plan(opened.program, opened.sourceOf, request);
+      }
       const { algorithm } = request;
       const work = { ...workOptions(request, options), ...options, ...(algorithm && { algorithm }) };
       return await writeModel(opened, decided, path, backend, work);
     } finally {
       if (typeof this.#backend === "string") await backend?.dispose();
       await opened.checkpoint.close();
+    }
+  }
+
+  /** Collects importance in a session of its own, which is gone before anything is written. */
+  async #calibrateApart(
+    opened: OpenedModel,
+    backend: Backend,
+    request: PlanRequest,
+    text: CalibrationText,
+    options: WorkOptions,
+  ): Promise<PlanRequest> {
+    const loading = await this.#openSession(opened, backend);
+    try {
+      return (await calibrate(loading, request, text, options)).request;
+    } finally {
+      await loading.session.dispose();
     }
   }
 
@@ -215,26 +255,31 @@ export class TextModelBuilder {
     let backend: Backend | undefined;
     const ownsBackend = typeof this.#backend === "string";
     try {
-      const request = await this.#readRequest(opened);
-      const decided = plan(opened.program, opened.sourceOf, request);
-      const tokenizer = await openTokenizer(opened.directory, opened.config);
+      const asked = await this.#readRequest(opened);
+      const decided = plan(opened.program, opened.sourceOf, asked);
+      const text = await this.#readCalibration();
       backend = await this.#openBackend();
       checkDevices(decided, backend);
-      const schedule = scheduleOf(opened.program, this.#running);
-      session = await backend.open(opened.program, schedule);
+      const loading = await this.#openSession(opened, backend);
+      session = loading.session;
       this.#log?.(describePlan(decided, describeBackend(backend)));
-      const work = workOptions(request, options);
-      const report = await placeModel(decided, opened.checkpoint, backend, session, work);
+      const { request, report } = await placeAsAsked(loading, asked, text, options);
       this.#log?.(describeReport(report));
-      const language = new LanguageModel(opened.program, session, schedule);
-      const parts = { opened, tokenizer, backend, ownsBackend, language, report, request };
-      return new TextModel(parts);
+      return new TextModel({ ...loading, ownsBackend, report, request });
     } catch (error) {
       await session?.dispose();
       if (ownsBackend) await backend?.dispose();
       await opened.checkpoint.close();
       throw error;
     }
+  }
+
+  async #openSession(opened: OpenedModel, backend: Backend): Promise<Loading> {
+    const tokenizer = await openTokenizer(opened.directory, opened.config);
+    const schedule = scheduleOf(opened.program, this.#running);
+    const session = await backend.open(opened.program, schedule);
+    const language = new LanguageModel(opened.program, session, schedule);
+    return { opened, backend, tokenizer, session, language };
   }
 
   async #open(): Promise<OpenedModel> {
@@ -250,9 +295,18 @@ export class TextModelBuilder {
     return openBackend(this.#backend, this.#backendOptions);
   }
 
+  async #readCalibration(): Promise<CalibrationText | null> {
+    const file = this.#calibrationFile;
+    return file === undefined ? null : { text: await readTextInput(file), name: nameOfInput(file) };
+  }
+
   /** The request with what its files say. */
   async #readRequest({ program }: OpenedModel): Promise<PlanRequest> {
     const [topology, imatrix] = [this.#topologyFile, this.#imatrixFile];
+    if (this.#calibrationFile !== undefined && (imatrix !== undefined || this.#request.importance)) {
+      const message = "importance is either given or collected from a calibration file, not both";
+      throw new IsqError("option/conflict", message, { field: "calibrationFile" });
+    }
     return {
       ...this.#request,
       ...(topology !== undefined && { topology: await readTopologyFile(topology) }),

@@ -104,6 +104,7 @@ describe("exports", () => {
         "chunkTokens",
         "compilePattern",
         "dequantize",
+        "encodeImatrix",
         "formatPlan",
         "formatReceipt",
         "formatTable",
@@ -112,6 +113,7 @@ describe("exports", () => {
         "fromFiles",
         "fromUrl",
         "ggufPlaces",
+        "imatrixFormatOf",
         "importanceEntries",
         "isIsqError",
         "klDivergence",
@@ -135,6 +137,7 @@ describe("exports", () => {
         "verifyReceipt",
         "writeCimatrix",
         "writeImatrixGguf",
+        "writeLegacyImatrix",
       ]
     `);
   });

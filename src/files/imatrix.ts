@@ -1,20 +1,21 @@
 /**
  * Importance matrices: sums of squared activations per input column, by tensor. Four containers are read: llama.cpp's older
- * one, its GGUF form, and both `.cimatrix` generations of mistral.rs. The last two
- * that the world uses, GGUF and the current `.cimatrix`, are written. All are little-endian.
+ * one, its GGUF form, and both `.cimatrix` generations of mistral.rs. All but the numbered
+ * `.cimatrix` are written. All are little-endian.
  *
  * What values mean is left to the plan: NaN, zeros and wrong lengths are read as they are, and the plan says what it drops.
  */
 
 import { LIMITS } from "../limits.js";
 import { type Cursor, openCursor } from "./cursor.js";
-import { type Imatrix, type ImatrixEntry, isEntryName, meansOf, refuseImatrix } from "./imatrix-entry.js";
+import { type Imatrix, type ImatrixEntry, isEntryName, refuseImatrix } from "./imatrix-entry.js";
 import { readImatrixGguf } from "./imatrix-gguf.js";
 import { quote } from "./json.js";
 import { type ByteSource, readAll, readRange } from "./source.js";
 
 export { type Imatrix, type ImatrixEntry, type ImatrixFormat, meansOf } from "./imatrix-entry.js";
 export { writeImatrixGguf } from "./imatrix-gguf.js";
+export { writeCimatrix, writeLegacyImatrix } from "./imatrix-write.js";
 
 /**
  * Reads an importance matrix; the content says which container it is. Throws `imatrix/*`, `gguf/*` and `source/*`.
@@ -154,46 +155,4 @@ function refuseRest(reader: Reader): void {
   if (remaining === 0) return;
   const message = `${remaining} bytes follow where the file should end`;
   refuseImatrix(reader, "imatrix/trailing", message, { field: "end", value: remaining, byteOffset });
-}
-
-/**
- * Writes the current `.cimatrix`: means by module path. Throws `imatrix/*` for what could not be read back.
- */
-export function writeCimatrix(entries: ReadonlyMap<string, ImatrixEntry>): Uint8Array {
-  const file = "the .cimatrix file";
-  const limit = LIMITS.imatrixEntries;
-  if (entries.size < 1 || entries.size > limit) {
-    const message = `it would have ${entries.size} entries, not 1 to ${limit}`;
-    refuseImatrix({ file }, "imatrix/count", message, { field: "entries", value: entries.size, limit });
-  }
-  const parts: Uint8Array[] = [];
-  const writeCount = (count: number) => {
-    parts.push(new Uint8Array(BigUint64Array.of(BigInt(count)).buffer));
-  };
-  writeCount(entries.size);
-  for (const [name, entry] of entries) {
-    const key = new TextEncoder().encode(name);
-    const means = meansOf(entry);
-    if (!isEntryName(name) || key.byteLength > LIMITS.tensorNameLength || means.length === 0) {
-      refuseImatrix({ file }, "imatrix/name", `${quote(name)} cannot be written`, {
-        field: "name",
-        value: name,
-      });
-    }
-    writeCount(key.byteLength);
-    parts.push(key);
-    writeCount(means.length);
-    parts.push(new Uint8Array(means.buffer, means.byteOffset, means.byteLength));
-  }
-  return concatenate(parts);
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.byteLength;
-  }
-  return bytes;
 }

@@ -13,6 +13,8 @@ export interface ByteSource {
   readonly blob?: Blob;
   /** Bytes `start` (included) to `end` (excluded). */
   slice(start: number, end: number): Promise<Uint8Array>;
+  /** Where a source can change behind our back: why it is no longer what was opened, or null. */
+  findChange?(): Promise<string | null>;
   /** Frees what the source holds, where it holds anything. */
   close?(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 /** A model that runs: sequences of tokens over one {@link Session}. Token ids in, logits or token ids out. */
 
-import type { FileTensor, PlaceEncoding, Session, Tensor } from "../backends/backend.js";
+import type { Session } from "../backends/backend.js";
 import { checkToken } from "../backends/interpreter.js";
 import type { Program, WeightIndex } from "../backends/program.js";
 import { IsqError } from "../errors.js";
@@ -22,6 +22,8 @@ export type Tokens = ArrayLike<number>;
 export class LanguageModel {
   readonly program: Program;
   readonly contextLength: number;
+  /** Most tokens of one text: the context, or less when the cache has less room. */
+  readonly longestText: number;
   readonly #session: Session;
   readonly #scheduler: Scheduler;
 
@@ -30,6 +32,7 @@ export class LanguageModel {
     this.contextLength = program.contextLength;
     this.#session = session;
     this.#scheduler = new Scheduler(program, session, options);
+    this.longestText = Math.min(program.contextLength, this.#scheduler.longestPrompt);
   }
 
   /** How busy it is. */
@@ -48,24 +51,9 @@ export class LanguageModel {
     });
   }
 
-  /** Replaces a weight between two steps; texts that are being generated go on with the new one. */
-  place(weight: WeightIndex, tensor: Tensor): Promise<void> {
-    return this.between((session) => session.place(weight, tensor));
-  }
-
   /** As the session's, where it has it. */
   canPlaceFile(weight: WeightIndex): boolean {
     return this.#session.canPlaceFile?.(weight) ?? false;
-  }
-
-  /** As {@link place}, of a weight that the session's workers read and quantize themselves. */
-  placeFile(
-    weight: WeightIndex,
-    file: FileTensor,
-    encoding: PlaceEncoding | null,
-    signal?: AbortSignal,
-  ): Promise<number> {
-    return this.between((session) => session.placeFile!(weight, file, encoding, signal));
   }
 
   /**

@@ -1,5 +1,6 @@
 /** A byte source over a file. */
 
+import type { Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { IsqError } from "../errors.js";
@@ -7,7 +8,7 @@ import type { ByteSource } from "../files/source.js";
 
 /** Opens a file for reading by ranges. Throws `source/open` with the path and the system's reason. */
 export async function openFile(path: string): Promise<ByteSource> {
-  const { handle, byteLength } = await openRegular(path).catch((cause) => {
+  const { handle, opened } = await openRegular(path).catch((cause) => {
     const reason = (cause as Error).message;
     const details = { file: path, value: reason };
     throw new IsqError("source/open", `cannot open ${path}: ${reason}`, details, { cause });
@@ -15,7 +16,7 @@ export async function openFile(path: string): Promise<ByteSource> {
   return {
     name: path,
     path: resolve(path), // workers may have another working folder
-    byteLength,
+    byteLength: opened.size,
     async slice(start, end) {
       const bytes = new Uint8Array(end - start);
       let done = 0;
@@ -26,16 +27,28 @@ export async function openFile(path: string): Promise<ByteSource> {
       }
       return bytes.subarray(0, done);
     },
+    findChange: () => findChange(path, opened),
     close: () => handle.close(),
   };
 }
 
-async function openRegular(path: string): Promise<{ handle: FileHandle; byteLength: number }> {
+/** Looks at the path, which is what workers open. */
+async function findChange(path: string, opened: Stats): Promise<string | null> {
+  try {
+    const now = await stat(path);
+    const same = (["dev", "ino", "size", "mtimeMs"] as const).every((field) => now[field] === opened[field]);
+    return same ? null : `${path} was changed since it was opened`;
+  } catch (error) {
+    return `${path} is no longer there: ${(error as Error).message}`;
+  }
+}
+
+async function openRegular(path: string): Promise<{ handle: FileHandle; opened: Stats }> {
   // Asked before opening, because opening a pipe waits for its other end.
   if (!(await stat(path)).isFile()) throw new Error("it is not a regular file");
   const handle = await open(path, "r");
   try {
-    return { handle, byteLength: (await handle.stat()).size };
+    return { handle, opened: await handle.stat() };
   } catch (error) {
     await handle.close();
     throw error;

@@ -150,7 +150,7 @@ describe("weights", () => {
     const tokens: number[] = [];
     for await (const token of own.stream(PROMPT, { maxTokens: 7 })) {
       tokens.push(token);
-      if (tokens.length === 3) await own.place(head, zeros);
+      if (tokens.length === 3) await own.between((session) => session.place(head, zeros));
     }
     // One token is made ahead of the reader.
     expect(tokens.slice(4)).toEqual([0, 0, 0]);

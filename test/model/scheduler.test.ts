@@ -352,9 +352,9 @@ describe("equal beginnings", () => {
     const weight = model.program.weights.findIndex(({ name }) => name.includes("k_proj"));
     const { shape } = model.program.weights[weight];
     const data = new Uint8Array(4 * shape[0] * shape[1]);
-    await shared.place(weight, { type: "F32", shape, data });
+    await shared.between((session) => session.place(weight, { type: "F32", shape, data }));
     const after = await shared.generate(prompt, sampled(1, 8));
-    await own.model.place(weight, { type: "F32", shape, data });
+    await own.model.between((session) => session.place(weight, { type: "F32", shape, data }));
     expect(after).toEqual(await own.model.generate(prompt, sampled(1, 8)));
     await own.model.dispose();
   });
