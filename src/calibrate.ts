@@ -14,6 +14,7 @@ import { type Importance, joinEntries } from "./importance.js";
 import { type ChunkOptions, chunkTokens as cutIntoChunks } from "./measure.js";
 import type { LanguageModel } from "./model/language-model.js";
 import type { Tokenizer } from "./model/tokenizer.js";
+import { rowElements } from "./quants/tensor.js";
 
 /** An importance matrix that was collected here. */
 export interface CollectedImportance {
@@ -37,6 +38,8 @@ export interface CalibrationProgress {
 export interface CollectOptions extends Pick<ChunkOptions, "chunkTokens" | "maxChunks"> {
   /** Name of the text, to be written into files. */
   readonly dataset?: string;
+  /** What is to be written: weights without a name there are refused before any text runs. */
+  readonly format?: WritableImatrixFormat;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: CalibrationProgress) => void;
 }
@@ -51,6 +54,7 @@ export function collectFromText(
   text: string,
   options: CollectOptions = {},
 ): Promise<CollectedImportance> {
+  if (options.format !== undefined) checkNames(language.program, options.format);
   const room = language.longestText - (tokenizer.beginToken === null ? 0 : 1);
   const chunkTokens = options.chunkTokens ?? Math.min(CHUNK_TOKENS, room);
   const { maxChunks } = options;
@@ -88,6 +92,15 @@ export async function collectImportance(
   }
   const datasets = dataset === undefined ? [] : [dataset];
   return { entries: entriesOf(observation, language.program), datasets, chunks: chunks.length, chunkTokens };
+}
+
+/** Throws `tensor/missing` for a weight that has no name in a form. */
+function checkNames(program: Program, format: WritableImatrixFormat): void {
+  const entries = program.weights.flatMap(({ name, role, shape }): [string, ImatrixEntry][] => {
+    const isCollected = role === "linear" || role === "head";
+    return isCollected ? [[name, { sums: new Float32Array(rowElements(shape)), counts: [0] }]] : [];
+  });
+  joinEntries(new Map(entries), program, format === "cimatrix" ? "cimatrix" : "gguf");
 }
 
 /** Throws `option/unsupported`. */

@@ -7,9 +7,10 @@ import type { Backend, FileTensor, Tensor } from "./backends/backend.js";
 import { isDense, widen } from "./dense.js";
 import { checkAborted } from "./errors.js";
 import type { FilePlace, QuantizedSides } from "./files/checkpoint.js";
-import { type TensorError, tensorError } from "./measure.js";
+import { type ErrorLayout, type TensorError, tensorError } from "./measure.js";
 import type { Plan, PlanRow, SourceTensor } from "./plan.js";
 import { TYPES } from "./quants/table.js";
+import { rowElements } from "./quants/tensor.js";
 
 /** Where the weights come from: a checkpoint, read by ranges. */
 export interface TensorSource {
@@ -125,7 +126,22 @@ export function createRowMaker(
     const values = "algorithm" in stored ? await backend.dequantize(stored) : widen(stored);
     const tensor = await backend.quantize(type, values, quantizeOptions);
     if (!options.measureError) return { tensor };
-    return { tensor, error: tensorError(values, await backend.dequantize(tensor)) };
+    return {
+      tensor,
+      error: tensorError(values, await backend.dequantize(tensor), errorLayout(row, options)),
+    };
+  };
+}
+
+/** How a row's error is counted. Importance counts also where its type has no use for it. */
+function errorLayout({ shape, type, tensor }: PlanRow, { importance }: QuantizeModelOptions): ErrorLayout {
+  const columns = rowElements(shape);
+  const row = isDense(type) ? null : TYPES[type];
+  const own = importance?.get(tensor);
+  return {
+    columns,
+    ...(row?.family === "block" && { blockColumns: row.blockElements }),
+    ...(own?.length === columns && { importance: own }),
   };
 }
 

@@ -74,7 +74,7 @@ export async function writeModel(
   backend: Backend,
   { algorithm = "default", overwrite = false, restart = false, receipt, ...options }: WriteOptions = {},
 ): Promise<WriteReport> {
-  const { openFile, openHasher, openPartialFile, writeTextFile } = await import("#platform");
+  const { openFile, openHasher, openPartialFile, writeSmallFile } = await import("#platform");
   const { checkpoint } = opened;
   const format = saveFormatOf(path);
   if (receipt !== undefined) await checkReceiptPlace(receipt, path, overwrite);
@@ -103,7 +103,7 @@ export async function writeModel(
         const places = placesOf(opened, plan, file);
         const output = { ...source, name: path }; // not the partial file's name
         const made = await makeReceipt({ ...options, plan, checkpoint, output, places });
-        await writeTextFile(receipt, formatReceipt(made));
+        await writeSmallFile(receipt, formatReceipt(made));
       } finally {
         await source.close?.();
       }

@@ -78,6 +78,21 @@ describe("divergence and error", () => {
     expect(error.rmse).toBeCloseTo(Math.SQRT1_2, 14);
     expect(error.snr).toBeCloseTo(10 * Math.log10(25), 12);
     expect(error.max).toBe(1);
-    expect(tensorError(Float32Array.of(1), Float32Array.of(1)).snr).toBe(Number.POSITIVE_INFINITY);
+    const none = tensorError(Float32Array.of(1), Float32Array.of(1));
+    expect(none).toEqual({ rmse: 0, snr: Infinity, max: 0, worstBlock: { row: 0, column: 0, rmse: 0 } });
+  });
+
+  test("the worst block, also a short one at the end of a row, and the error by importance", () => {
+    const values = new Float32Array(10);
+    const decoded = Float32Array.of(0, 1, 0, 0, 0, /**/ 0, 0, 1, 1, 2);
+    const importance = Float32Array.of(4, 1, 0, 0, 3);
+    const error = tensorError(values, decoded, { columns: 5, blockColumns: 2, importance });
+    expect(error.worstBlock).toEqual({ row: 1, column: 4, rmse: 2 });
+    // Σ i·e² = 1·1 + 0·1 + 0·1 + 3·4, Σ i = 2 · 8
+    expect(error.weightedRmse).toBeCloseTo(Math.sqrt(13 / 16), 14);
+    expect(error.rmse).toBeCloseTo(Math.sqrt(0.7), 14);
+    expect(tensorError(values, decoded, { columns: 5, importance: new Float32Array(5) }).weightedRmse).toBe(
+      0,
+    );
   });
 });

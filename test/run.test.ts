@@ -1,64 +1,13 @@
 /** The front door of the library: build, run, measure and re-quantize the trained model and small fixtures. */
 
-import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { fromFiles } from "../src/files/directory.js";
-import { type SafetensorsTensor, writeSafetensors } from "../src/files/safetensors.js";
+import type { SafetensorsTensor } from "../src/files/safetensors.js";
 import { TextModelBuilder } from "../src/index.js";
 import { dequantize, quantize, TYPE_NAMES } from "../src/quants/index.js";
+import { tinyModel } from "./fixtures/tiny-model.js";
 
 const FOLDER = "models/tiny-mistral";
 const TOKENS = [1, 483, 810, 1667, 328, 416];
-
-/** A two-layer llama with weights from a formula, and tiny-mistral's tokenizer. `change` may spoil its tensors. */
-function tinyModel(
-  change: (tensors: SafetensorsTensor[]) => SafetensorsTensor[] = (t) => t,
-  leaveOut: string[] = [],
-) {
-  const [width, inner, vocabulary] = [64, 96, 4096];
-  const tensors: SafetensorsTensor[] = [];
-  const add = (name: string, shape: number[], make: (i: number) => number) => {
-    const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => make(i));
-    tensors.push({ name, dtype: "F32", shape, data: new Uint8Array(values.buffer) });
-  };
-  const wave = (seed: number) => (i: number) => Math.fround(Math.sin(i * 0.7 + seed) * 0.1);
-  add("model.embed_tokens.weight", [vocabulary, width], wave(1));
-  for (const part of ["q_proj", "k_proj", "v_proj", "o_proj"]) {
-    add(`model.layers.0.self_attn.${part}.weight`, [width, width], wave(part.charCodeAt(0)));
-  }
-  add("model.layers.0.mlp.gate_proj.weight", [inner, width], wave(3));
-  add("model.layers.0.mlp.up_proj.weight", [inner, width], wave(4));
-  add("model.layers.0.mlp.down_proj.weight", [width, inner], wave(5));
-  for (const norm of [
-    "model.layers.0.input_layernorm",
-    "model.layers.0.post_attention_layernorm",
-    "model.norm",
-  ]) {
-    add(`${norm}.weight`, [width], () => 1);
-  }
-  add("lm_head.weight", [vocabulary, width], wave(6));
-  const config = {
-    architectures: ["LlamaForCausalLM"],
-    hidden_size: width,
-    intermediate_size: inner,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    num_key_value_heads: 2,
-    vocab_size: vocabulary,
-    max_position_embeddings: 64,
-    rms_norm_eps: 1e-5,
-    rope_theta: 10000,
-    eos_token_id: 2,
-  };
-  const files = new Map<string, Blob>([
-    ["config.json", new Blob([JSON.stringify(config)])],
-    ["tokenizer.json", new Blob([readFileSync(`${FOLDER}/tokenizer.json`)])],
-    ["tokenizer_config.json", new Blob([readFileSync(`${FOLDER}/tokenizer_config.json`)])],
-    ["model.safetensors", new Blob([writeSafetensors(change(tensors))])],
-  ]);
-  for (const name of leaveOut) files.delete(name);
-  return fromFiles(files, "tiny");
-}
 
 describe("tiny-mistral", () => {
   test("Q4K: every tensor is what quantize() makes of its source; text, perplexity, re-ISQ", async () => {

@@ -1,5 +1,6 @@
 /** Building a model from the command line: progress while it loads, interruption by Ctrl-C. */
 
+import type { WorkOptions } from "../calibrated-load.js";
 import type { TextModel } from "../run.js";
 import type { TextModelBuilder } from "../text-model-builder.js";
 import { createProgress } from "./progress.js";
@@ -20,21 +21,38 @@ export async function withInterrupt<Result>(work: (signal: AbortSignal) => Promi
 export async function withModel(
   builder: TextModelBuilder,
   use: (model: TextModel, signal: AbortSignal) => Promise<void>,
+  title = "quantizing",
 ): Promise<void> {
-  const progress = createProgress("quantizing");
   await withInterrupt(async (signal) => {
-    const model = await builder
-      .build({
-        signal,
-        onProgress: ({ done, total, row }) => progress.update(done, total, `${row.tensor} ${row.type}`),
-      })
-      .finally(() => progress.end());
+    const { end, ...progress } = createWorkProgress(title);
+    const model = await builder.build({ signal, ...progress }).finally(end);
     try {
       await use(model, signal);
     } finally {
       await model.dispose();
     }
   });
+}
+
+/** Bars for quantizing and, before it, for calibrating. */
+export function createWorkProgress(title = "quantizing"): Required<
+  Pick<WorkOptions, "onProgress" | "onCalibration">
+> & {
+  end(): void;
+} {
+  const calibrating = createProgress("calibrating");
+  const quantizing = createProgress(title);
+  return {
+    onCalibration({ done, total, tokens }) {
+      calibrating.update(done, total, `${tokens} tokens`);
+      if (done === total) calibrating.end();
+    },
+    onProgress: ({ done, total, row }) => quantizing.update(done, total, `${row.tensor} ${row.type}`),
+    end() {
+      calibrating.end();
+      quantizing.end();
+    },
+  };
 }
 
 /** Where a model runs, as in `threads (2)`. */

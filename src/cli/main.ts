@@ -4,6 +4,7 @@
 import { Command, CommanderError } from "commander";
 import { isIsqError } from "../errors.js";
 import { addAuditCommand } from "./audit.js";
+import { addImatrixCommand } from "./imatrix.js";
 import { addDiffCommand, addInspectCommand } from "./inspect.js";
 import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
@@ -23,6 +24,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   addQuantizeCommand(program);
   addInspectCommand(program);
   addDiffCommand(program);
+  addImatrixCommand(program);
   addPerplexityCommand(program);
   addVectorsCommand(program);
   addAuditCommand(program);

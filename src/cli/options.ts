@@ -17,6 +17,7 @@ export interface QuantizationOptions {
   readonly strict?: boolean;
   readonly topology?: string;
   readonly imatrix?: string;
+  readonly calibrationFile?: string;
 }
 
 /** What the options about where a model runs parse to. */
@@ -49,6 +50,10 @@ export function addQuantizationOptions(command: Command): Command {
     )
     .option("--topology <file>", "YAML rules for single layers and tensors: a type or none, a device")
     .option("--imatrix <file>", "importance: .imatrix or GGUF of llama.cpp, .cimatrix of mistral.rs")
+    .option(
+      "--calibration-file <text>",
+      "collect importance from this text with the unquantized model, and quantize with it",
+    )
     .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
 }
 
@@ -99,6 +104,7 @@ export function createBuilder(options: BuildOptions): TextModelBuilder {
   if (options.arch !== undefined) builder.withArchitecture(options.arch);
   if (options.topology !== undefined) builder.withTopologyFile(options.topology);
   if (options.imatrix !== undefined) builder.withImatrix(options.imatrix);
+  if (options.calibrationFile !== undefined) builder.withCalibrationFile(options.calibrationFile);
   if (options.strict) builder.withStrict();
   if (options.backend !== undefined) builder.withBackend(options.backend);
   if (options.threads !== undefined) builder.withThreads(options.threads);

@@ -3,7 +3,7 @@
 import { type Command, Option } from "commander";
 import { formatPlan } from "../report/plan-text.js";
 import { saveFormatOf } from "../write-model.js";
-import { withInterrupt } from "./build.js";
+import { createWorkProgress, withInterrupt } from "./build.js";
 import {
   addModelOptions,
   addQuantizationOptions,
@@ -11,7 +11,6 @@ import {
   type BuildOptions,
   createBuilder,
 } from "./options.js";
-import { createProgress } from "./progress.js";
 
 interface QuantizeOptions extends BuildOptions {
   readonly output: string;
@@ -59,7 +58,7 @@ async function quantize({
   receipt: receiptFlag,
   ...options
 }: QuantizeOptions): Promise<void> {
-  const progress = createProgress("quantizing");
+  const { end, ...progress } = createWorkProgress();
   const receipt = receiptFlag === true ? `${output}.receipt.json` : receiptFlag;
   const report = await withInterrupt((signal) =>
     createBuilder(options)
@@ -68,9 +67,9 @@ async function quantize({
         restart,
         signal,
         ...(receipt !== undefined && { receipt }),
-        onProgress: ({ done, total, row }) => progress.update(done, total, `${row.tensor} ${row.type}`),
+        ...progress,
       })
-      .finally(() => progress.end()),
+      .finally(end),
   );
   const { plan, path, byteLength, resumedTensors, seconds } = report;
   if (options.json) {

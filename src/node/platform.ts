@@ -6,7 +6,7 @@ export { openDirectory } from "./directory.js";
 export { openFile } from "./file-source.js";
 export { openHasher } from "./hash.js";
 export { openPartialFile } from "./partial-file.js";
-export { writeTextFile } from "./text-file.js";
+export { writeSmallFile } from "./small-file.js";
 
 /** Starts worker threads. Loaded when asked for: a pool is much code for who wants none. Throws `option/invalid`. */
 export async function openCrew(workers?: number): Promise<Crew> {

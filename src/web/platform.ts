@@ -24,7 +24,7 @@ export function openPartialFile(path: string): Promise<PartialFile> {
   return Promise.reject(new IsqError("backend/unavailable", message, { file: path }));
 }
 
-export function writeTextFile(path: string, _text: string): Promise<void> {
+export function writeSmallFile(path: string, _content: string | Uint8Array): Promise<void> {
   const message = `this runtime has no file system to write ${path}`;
   return Promise.reject(new IsqError("backend/unavailable", message, { file: path }));
 }

@@ -7,7 +7,14 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { fromBytes, type ImatrixEntry, openImatrix, writeImatrixGguf } from "../../src/index.js";
+import { meansOf } from "../../src/files/imatrix.js";
+import {
+  fromBytes,
+  type ImatrixEntry,
+  openImatrix,
+  writeImatrixGguf,
+  writeLegacyImatrix,
+} from "../../src/index.js";
 
 const LOAD = "_Z19common_imatrix_loadRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEER14common_imatrix";
 
@@ -91,6 +98,17 @@ test("llama.cpp reads the matrices that we write, value by value", async () => {
   const datasets = ["a text", "another text whose name is longer than fifteen bytes"];
   writeFileSync(path, await writeImatrixGguf({ entries, datasets, chunks: 5, chunkTokens: 512 }));
   expect(load(path)).toEqual({ entries, datasets, chunks: 5, chunkTokens: 512, legacy: false });
+
+  const old = path.replace("gguf", "imatrix");
+  writeFileSync(old, writeLegacyImatrix({ entries, datasets, chunks: 5 }));
+  const means = new Map([...entries].map(([name, entry]) => [name, { sums: meansOf(entry), counts: [1] }]));
+  expect(load(old)).toEqual({
+    entries: means,
+    datasets: [datasets.join(", ")],
+    chunks: 5,
+    chunkTokens: 0,
+    legacy: true,
+  });
 });
 
 test("of its older form we read what it reads", async () => {

@@ -11,6 +11,14 @@ export interface LlamaModel {
   readonly vocabulary: number;
   /** Logits after every token, [tokens × vocabulary], computed with an F32 cache and without flash attention. */
   logits(tokens: readonly number[]): Float32Array;
+  /**
+   * Runs tokens and shows what goes into every product of a matrix: the matrix's name and its inputs, [rows × columns],
+   * through the callback that llama-imatrix collects with.
+   */
+  observe(
+    tokens: readonly number[],
+    visit: (weight: string, inputs: Float32Array, columns: number) => void,
+  ): void;
   /** Token ids of a text. */
   tokenize(text: string, options?: { readonly special?: boolean }): number[];
   /** The text of tokens. */
@@ -87,39 +95,72 @@ export async function openLlama(): Promise<Llama> {
     "int llama_model_meta_val_str(void *model, const char *key, _Out_ uint8_t *text, size_t most)",
   );
 
+  const evaluate = koffi.proto("bool LlamaEvaluate(void *tensor, bool ask, void *user)");
+
   const createModel = (model: unknown): LlamaModel => {
     const vocabulary = getVocabulary(model);
     const width = countTokens(vocabulary) as number;
+    /** Decodes all tokens in a context of their own; `use` may look at it before it is gone. */
+    const run = (tokens: readonly number[], callback: bigint, use: (context: unknown) => void) => {
+      const params = defaults("llama_context_default_params", CONTEXT_DEFAULTS);
+      params.setInt32(CONTEXT.positions, Math.max(256, tokens.length), true);
+      params.setInt32(CONTEXT.threads, 1, true);
+      params.setInt32(CONTEXT.batchThreads, 1, true);
+      params.setInt32(CONTEXT.flashAttention, 0, true);
+      params.setInt32(CONTEXT.keyType, 0, true);
+      params.setInt32(CONTEXT.valueType, 0, true);
+      params.setBigUint64(CONTEXT.evaluate, callback, true);
+      const context = openContext(model, asStruct(params));
+      if (!context) throw new Error(`no context: ${lines.slice(-20).join("")}`);
+      try {
+        const status = decode(context, {
+          n_tokens: tokens.length,
+          token: Int32Array.from(tokens),
+          embd: null,
+          pos: Int32Array.from(tokens, (_, i) => i),
+          n_seq_id: null,
+          seq_id: null,
+          logits: new Int8Array(tokens.length).fill(1),
+        });
+        if (status !== 0) throw new Error(`llama_decode gave ${status}: ${lines.slice(-20).join("")}`);
+        use(context);
+      } finally {
+        freeContext(context);
+      }
+    };
     return {
       vocabulary: width,
       logits(tokens) {
-        const params = defaults("llama_context_default_params", CONTEXT_DEFAULTS);
-        params.setInt32(CONTEXT.positions, Math.max(256, tokens.length), true);
-        params.setInt32(CONTEXT.threads, 1, true);
-        params.setInt32(CONTEXT.batchThreads, 1, true);
-        params.setInt32(CONTEXT.flashAttention, 0, true);
-        params.setInt32(CONTEXT.keyType, 0, true);
-        params.setInt32(CONTEXT.valueType, 0, true);
-        const context = openContext(model, asStruct(params));
-        if (!context) throw new Error(`no context: ${lines.slice(-20).join("")}`);
-        try {
-          const status = decode(context, {
-            n_tokens: tokens.length,
-            token: Int32Array.from(tokens),
-            embd: null,
-            pos: Int32Array.from(tokens, (_, i) => i),
-            n_seq_id: null,
-            seq_id: null,
-            logits: new Int8Array(tokens.length).fill(1),
-          });
-          if (status !== 0) throw new Error(`llama_decode gave ${status}: ${lines.slice(-20).join("")}`);
-          const all = new Float32Array(tokens.length * width);
+        const all = new Float32Array(tokens.length * width);
+        run(tokens, 0n, (context) => {
           for (let i = 0; i < tokens.length; i++) {
             all.set(koffi.decode(getLogits(context, i), "float", width) as Float32Array, i * width);
           }
-          return all;
+        });
+        return all;
+      },
+      observe(tokens, visit) {
+        const look = (tensor: bigint, ask: boolean): boolean => {
+          const node = new DataView(koffi.view(tensor, TENSOR.bytes));
+          if (node.getInt32(TENSOR.operation, true) !== MULTIPLY) return !ask;
+          const [weight, inputs] = [0, 8].map(
+            (at) => new DataView(koffi.view(node.getBigUint64(TENSOR.sources + at, true), TENSOR.bytes)),
+          );
+          const name = new Uint8Array(weight.buffer, weight.byteOffset + TENSOR.name, 64);
+          const text = new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
+          if (!text.endsWith(".weight")) return !ask;
+          if (ask) return true;
+          const [columns, rows] = [0, 8].map((at) => Number(inputs.getBigInt64(TENSOR.sizes + at, true)));
+          if (inputs.getInt32(0, true) !== 0) throw new Error(`the inputs of ${text} are not F32`);
+          const data = inputs.getBigUint64(TENSOR.data, true);
+          visit(text, new Float32Array(koffi.view(data, 4 * columns * rows).slice(0)), columns);
+          return true;
+        };
+        const callback = koffi.register(look, koffi.pointer(evaluate));
+        try {
+          run(tokens, koffi.address(callback), () => {});
         } finally {
-          freeContext(context);
+          koffi.unregister(callback);
         }
       },
       tokenize(text, { special = false } = {}) {
@@ -170,9 +211,14 @@ const CONTEXT = {
   threads: 0x1c,
   batchThreads: 0x20,
   flashAttention: 0x34,
+  evaluate: 0x58,
   keyType: 0x68,
   valueType: 0x6c,
 };
+/** Fields of ggml_tensor, by offset: type (0 is F32), four sizes, operation, sources, data, name. */
+const TENSOR = { bytes: 320, sizes: 16, operation: 80, sources: 152, data: 248, name: 256 };
+/** GGML_OP_MUL_MAT. */
+const MULTIPLY = 29;
 const CONTEXT_DEFAULTS = { 0: 512, 4: 2048, 8: 512, 28: 4, 32: 4, 52: -1, 104: 1, 108: 1 };
 const MODEL_DEFAULTS = { 16: -1, 20: 1 };
 const QUANTIZE = { threads: 0, fileType: 4, pure: 0x13 };

@@ -1,15 +1,15 @@
-/** Small text files, complete or not there. */
+/** Small files, complete or not there. */
 
 import { open, rename, rm } from "node:fs/promises";
 import { IsqError } from "../errors.js";
 
-/** Writes a text beside its place and renames it, replacing what was there. Throws `output/write`. */
-export async function writeTextFile(path: string, text: string): Promise<void> {
+/** Writes a file beside its place and renames it, replacing what was there. Throws `output/write`. */
+export async function writeSmallFile(path: string, content: string | Uint8Array): Promise<void> {
   const partial = `${path}.partial`;
   try {
     const handle = await open(partial, "w");
     try {
-      await handle.writeFile(text);
+      await handle.writeFile(content);
       await handle.sync();
     } finally {
       await handle.close();
