@@ -1,49 +1,8 @@
-// The kernels of the forward pass besides the matmuls. Each repeats src/backends/reference-*.ts bit for bit: sums have the
-// eight lanes of program.ts (element i goes to lane i mod 8), so two f32x4 accumulators are exactly the scalar order.
+// Norms, rotation and attention; elements.ts has what goes element by element. Each repeats src/backends/reference-*.ts bit for
+// bit: sums have the eight lanes of ops.ts (element i goes to lane i mod 8), so two f32x4 accumulators are exactly the
+// scalar order.
 
-const LN2_HIGH: f32 = 0.693359375;
-const LN2_LOW: f32 = <f32>-2.12194440054690583e-4;
-const LOG2E: f32 = <f32>1.4426950408889634;
-const MAGIC: f32 = 12582912;
-const UNDERFLOW: f32 = <f32>-87.33654;
-const OVERFLOW: f32 = <f32>88.72283;
-const C7: f32 = <f32>(1.0 / 5040.0);
-const C6: f32 = <f32>(1.0 / 720.0);
-const C5: f32 = <f32>(1.0 / 120.0);
-const C4: f32 = <f32>(1.0 / 24.0);
-const C3: f32 = <f32>(1.0 / 6.0);
-const C2: f32 = 0.5;
-
-/** e^x of four lanes; src/math.ts `exp32` step by step. NaN stays NaN, > 88.72 gives infinity, < -87.33 gives 0. */
-// @ts-ignore: decorator
-@inline
-export function exp4(x: v128): v128 {
-  const magic = f32x4.splat(MAGIC);
-  const shifted = f32x4.add(f32x4.mul(x, f32x4.splat(LOG2E)), magic);
-  const k = f32x4.sub(shifted, magic);
-  const r = f32x4.sub(f32x4.sub(x, f32x4.mul(k, f32x4.splat(LN2_HIGH))), f32x4.mul(k, f32x4.splat(LN2_LOW)));
-  let p = f32x4.add(f32x4.mul(f32x4.splat(C7), r), f32x4.splat(C6));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(C5));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(C4));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(C3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(C2));
-  const y = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), f32x4.splat(1));
-  // k as an integer sits in the low bits of `shifted`: 0x4B400000 + k.
-  const integer = i32x4.sub(shifted, i32x4.splat(0x4b400000));
-  const half = i32x4.shr_s(integer, 1);
-  const low = i32x4.shl(i32x4.add(half, i32x4.splat(127)), 23);
-  const high = i32x4.shl(i32x4.add(i32x4.sub(integer, half), i32x4.splat(127)), 23);
-  let result = f32x4.mul(f32x4.mul(y, low), high);
-  result = v128.andnot(result, f32x4.lt(x, f32x4.splat(UNDERFLOW)));
-  result = v128.bitselect(f32x4.splat(Infinity), result, f32x4.gt(x, f32x4.splat(OVERFLOW)));
-  return v128.bitselect(x, result, f32x4.ne(x, x));
-}
-
-// @ts-ignore: decorator
-@inline
-function exp1(x: f32): f32 {
-  return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
-}
+import { exp1, exp4, tanh1, tanh4 } from "./functions";
 
 /** ((S0 + S1) + S2) … + S7. */
 // @ts-ignore: decorator
@@ -102,6 +61,63 @@ export function rms_norm(x: usize, weight: usize, out: usize, runs: i32, width: 
   }
 }
 
+/** Sum of `count` floats by eight lanes. */
+function sum8(x: usize, count: i32): f32 {
+  let low = f32x4.splat(0);
+  let high = f32x4.splat(0);
+  const whole = count & ~7;
+  const end = x + (<usize>whole << 2);
+  for (; x < end; x += 32) {
+    low = f32x4.add(low, v128.load(x));
+    high = f32x4.add(high, v128.load(x, 16));
+  }
+  const rest = count - whole;
+  if (rest > 0) {
+    memory.fill(tail, 0, 32);
+    memory.copy(tail, x, <usize>rest << 2);
+    low = f32x4.add(low, v128.load(tail));
+    high = f32x4.add(high, v128.load(tail, 16));
+  }
+  return sumLanes(low, high);
+}
+
+/** Layer norm of `runs` runs of `width` floats from `x` to `out` (which may be `x`). */
+export function layer_norm(x: usize, weight: usize, bias: usize, out: usize, runs: i32, width: i32, epsilon: f32): void {
+  const bytes = <usize>width << 2;
+  for (let run = 0; run < runs; run++, x += bytes, out += bytes) {
+    const mean: f32 = sum8(x, width) / <f32>width;
+    const means = f32x4.splat(mean);
+    let i: usize = 0;
+    for (; i + 16 <= bytes; i += 16) v128.store(out + i, f32x4.sub(v128.load(x + i), means));
+    for (; i < bytes; i += 4) store<f32>(out + i, load<f32>(x + i) - mean);
+    const variance: f32 = dot8(out, out, width) / <f32>width;
+    const factor: f32 = <f32>1 / sqrt<f32>(variance + epsilon);
+    const factors = f32x4.splat(factor);
+    for (i = 0; i + 16 <= bytes; i += 16) {
+      const scaled = f32x4.mul(f32x4.mul(v128.load(out + i), factors), v128.load(weight + i));
+      v128.store(out + i, f32x4.add(scaled, v128.load(bias + i)));
+    }
+    for (; i < bytes; i += 4) {
+      store<f32>(out + i, load<f32>(out + i) * factor * load<f32>(weight + i) + load<f32>(bias + i));
+    }
+  }
+}
+
+/** Rotates neighbouring pairs of `heads` heads, `stride` bytes apart, in place. */
+export function rotate_neighbours(x: usize, heads: i32, stride: i32, pairs: i32, cosines: usize, sines: usize): void {
+  for (let head = 0; head < heads; head++, x += stride) {
+    for (let pair: usize = 0; pair < <usize>pairs << 2; pair += 4) {
+      const at = x + (pair << 1);
+      const a = load<f32>(at);
+      const b = load<f32>(at, 4);
+      const c = load<f32>(cosines + pair);
+      const s = load<f32>(sines + pair);
+      store<f32>(at, a * c - b * s);
+      store<f32>(at, b * c + a * s, 4);
+    }
+  }
+}
+
 /** Rotates `heads` heads, `stride` bytes apart, in place. */
 export function rotate_heads(x: usize, heads: i32, stride: i32, pairs: i32, cosines: usize, sines: usize): void {
   for (let head = 0; head < heads; head++, x += stride) rotateHead(x, pairs, cosines, sines);
@@ -128,39 +144,6 @@ function rotateHead(x: usize, pairs: i32, cosines: usize, sines: usize): void {
     store<f32>(x + i, a * c - b * s);
     store<f32>(y + i, b * c + a * s);
   }
-}
-
-/** out = silu(gate)·up over `count` floats. */
-export function gate_silu(gate: usize, up: usize, out: usize, count: i32): void {
-  const one = f32x4.splat(1);
-  const bytes = <usize>count << 2;
-  let i: usize = 0;
-  for (; i + 16 <= bytes; i += 16) {
-    const x = v128.load(gate + i);
-    const silu = f32x4.div(x, f32x4.add(one, exp4(f32x4.neg(x))));
-    v128.store(out + i, f32x4.mul(silu, v128.load(up + i)));
-  }
-  for (; i < bytes; i += 4) {
-    const x = load<f32>(gate + i);
-    store<f32>(out + i, (x / (<f32>1 + exp1(-x))) * load<f32>(up + i));
-  }
-}
-
-/** out = a + b over `count` floats. */
-export function add_rows(a: usize, b: usize, out: usize, count: i32): void {
-  const bytes = <usize>count << 2;
-  let i: usize = 0;
-  for (; i + 16 <= bytes; i += 16) v128.store(out + i, f32x4.add(v128.load(a + i), v128.load(b + i)));
-  for (; i < bytes; i += 4) store<f32>(out + i, load<f32>(a + i) + load<f32>(b + i));
-}
-
-/** out = x · scale over `count` floats. */
-export function scale_rows(x: usize, out: usize, count: i32, scale: f32): void {
-  const bytes = <usize>count << 2;
-  const factors = f32x4.splat(scale);
-  let i: usize = 0;
-  for (; i + 16 <= bytes; i += 16) v128.store(out + i, f32x4.mul(v128.load(x + i), factors));
-  for (; i < bytes; i += 4) store<f32>(out + i, load<f32>(x + i) * scale);
 }
 
 /** scores[n] = dot8(q, key n)·scale for `run` keys, `stride` bytes apart. */
@@ -237,38 +220,54 @@ function mixRun(weights: usize, values: usize, stride: usize, run: i32, width: i
   }
 }
 
+/** scores = tanh(scores / cap)·cap over `count` floats from `scores` to `out`. */
+export function softcap_rows(scores: usize, out: usize, count: i32, cap: f32): void {
+  const caps = f32x4.splat(cap);
+  const bytes = <usize>count << 2;
+  let i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) {
+    v128.store(out + i, f32x4.mul(tanh4(f32x4.div(v128.load(scores + i), caps)), caps));
+  }
+  for (; i < bytes; i += 4) store<f32>(out + i, tanh1(load<f32>(scores + i) / cap) * cap);
+}
+
 const CACHE_BLOCK: i32 = 32;
 
 /**
  * One query head over `count` positions of a sequence, from position `first` on. `blocks` holds the address of each cache
- * block of the sequence, 32 positions each; a position has `stride` bytes, and this head's key is `key` bytes and its value
- * `value` bytes behind the block's start. `scores` is room for `count` floats.
+ * block of the sequence, 32 positions each; a position has `keyStride` and `valueStride` bytes, and this head's key is `key`
+ * bytes and its value `value` bytes behind the block's start. `softcap` 0 is none. `scores` is room for `count` floats.
  */
 export function attend(
   q: usize,
   blocks: usize,
   first: i32,
   count: i32,
-  stride: i32,
+  keyStride: i32,
   key: usize,
+  keyWidth: i32,
+  valueStride: i32,
   value: usize,
-  width: i32,
+  valueWidth: i32,
   scale: f32,
+  softcap: f32,
   scores: usize,
   out: usize,
 ): void {
   for (let t = 0, run = 0; t < count; t += run) {
     const place = (first + t) % CACHE_BLOCK;
     run = min<i32>(CACHE_BLOCK - place, count - t);
-    const block = <usize>load<u32>(blocks + (<usize>((first + t) / CACHE_BLOCK) << 2));
-    scoreRun(q, block + key + <usize>place * stride, stride, run, width, scale, scores + (<usize>t << 2));
+    const keys = <usize>load<u32>(blocks + (<usize>((first + t) / CACHE_BLOCK) << 2)) + key + <usize>place * keyStride;
+    scoreRun(q, keys, keyStride, run, keyWidth, scale, scores + (<usize>t << 2));
   }
+  if (softcap != 0) softcap_rows(scores, scores, count, softcap);
   softmax(scores, count);
-  memory.fill(out, 0, <usize>width << 2);
+  memory.fill(out, 0, <usize>valueWidth << 2);
   for (let t = 0, run = 0; t < count; t += run) {
     const place = (first + t) % CACHE_BLOCK;
     run = min<i32>(CACHE_BLOCK - place, count - t);
     const block = <usize>load<u32>(blocks + (<usize>((first + t) / CACHE_BLOCK) << 2));
-    mixRun(scores + (<usize>t << 2), block + value + <usize>place * stride, stride, run, width, out);
+    const values = block + value + <usize>place * valueStride;
+    mixRun(scores + (<usize>t << 2), values, valueStride, run, valueWidth, out);
   }
 }

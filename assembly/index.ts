@@ -131,12 +131,13 @@ export {
 export { f32_matmul, f16_matmul, bf16_matmul } from "./dot-float";
 export {
   rms_norm,
+  layer_norm,
   rotate_heads,
-  gate_silu,
-  add_rows,
-  scale_rows,
+  rotate_neighbours,
+  softcap_rows,
   attend,
 } from "./forward";
+export { gate_rows, activate_rows, add_rows, add_scaled_rows, scale_rows, combine_rows } from "./elements";
 export { first_non_finite } from "./finite";
 export { logits_largest, logits_weights } from "./sample";
 export { q8_0_widen, q8_1_widen, q8_k_widen } from "./wide";

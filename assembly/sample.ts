@@ -1,6 +1,6 @@
 // Choosing tokens: the two passes over all logits. They repeat src/model/logits.ts bit for bit.
 
-import { exp4 } from "./forward";
+import { exp4 } from "./functions";
 
 /** The index of the largest of `count` floats, the lowest among equals; -1 when one is NaN. */
 export function logits_largest(src: usize, count: i32): i32 {

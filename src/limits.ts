@@ -73,6 +73,8 @@ export const LIMITS = {
   configWidth: 1_000_000,
   configHeads: 100_000,
   configExperts: 10_000,
+  /** Weights of one model: layers times experts, the cap of a checkpoint's tensors (CWE-789). */
+  configWeights: 1_000_000,
   configVocabulary: 10_000_000,
   configContext: 100_000_000,
   /** Stop strings of one text, and characters of each: every piece of text is searched for all of them (CWE-407). */

@@ -11,6 +11,7 @@ import { compileModel } from "./model/architectures/index.js";
 import { type ModelConfig, parseConfig } from "./model/config.js";
 import type { SourceTensor } from "./plan.js";
 import { type IsqType, TYPE_NAMES, TYPES } from "./quants/table.js";
+import { presentCheckpoint, shapeError } from "./stored.js";
 
 /** A model that is open but not loaded: no weight has been read. */
 export interface OpenedModel {
@@ -47,7 +48,7 @@ export async function openModel(
     const config = gguf?.config ?? parseConfig(await readText(directory, "config.json", "config/missing"));
     const program = compileModel(config, architecture);
     opened ??= await openCheckpoint(directory);
-    const checkpoint = opened;
+    const checkpoint = gguf ? opened : presentCheckpoint(opened, program);
     const sourceOf = (weight: WeightSpec) => findSource(checkpoint, weight);
     for (const weight of program.weights) sourceOf(weight);
     return { directory, config, program, checkpoint, gguf, sourceOf };
@@ -81,17 +82,16 @@ function findSource(checkpoint: Checkpoint, weight: WeightSpec): SourceTensor {
     });
   }
   if (found.shape.length !== weight.shape.length || found.shape.some((size, i) => size !== weight.shape[i])) {
-    const message = `${weight.name} is [${found.shape.join(", ")}] in ${checkpoint.name} and must be ${wanted}`;
-    throw new IsqError("tensor/shape", message, {
-      file: checkpoint.name,
-      tensor: weight.name,
-      field: "shape",
-      value: found.shape,
-      limit: weight.shape,
-    });
+    throw shapeError(checkpoint.name, { ...found, name: weight.name }, weight.shape);
   }
   const { name, shape, algorithm } = found;
-  return { name, type: sourceType(checkpoint, found), shape, ...(algorithm && { algorithm }) };
+  const type = sourceType(checkpoint, found);
+  const transposed = isStoredTransposed(checkpoint, weight) && isDense(type) && { transposed: true };
+  return { name, type, shape, ...(algorithm && { algorithm }), ...transposed };
+}
+
+function isStoredTransposed({ format }: Checkpoint, { stored = [] }: WeightSpec): boolean {
+  return format === "safetensors" && stored.some(({ transposed }) => transposed);
 }
 
 /** The type of a tensor, where it is one that weights may have: dense, or quantized. */

@@ -2,8 +2,8 @@
  * Elementary functions of our own, so that no runtime's math library decides a bit: they use only +, -, *, / and bit
  * patterns, which IEEE 754 fixes, and therefore give the same result in every engine.
  *
- * `exp32` is binary32 throughout (each step rounded) because SIMD and WGSL twins repeat it lane by lane; the others are
- * binary64. Reductions and polynomials follow the public-domain methods in Cody & Waite, "Software Manual for the
+ * `exp32`, `tanh32` and `erf32` are binary32 throughout (each step rounded) because SIMD and WGSL twins repeat them lane by
+ * lane; the others are binary64. Reductions and polynomials follow the public-domain methods in Cody & Waite, "Software Manual for the
  * Elementary Functions" (1980), and plain Taylor / atanh series; coefficients are the exact rationals.
  */
 
@@ -49,6 +49,61 @@ export function exp32(x: number): number {
   powerBits[0] = (half + 127) << 23;
   powerBits[1] = (k - half + 127) << 23;
   return f32(f32(y * powers[0]) * powers[1]);
+}
+
+/** Constants of tanh32: below `small` its Taylor series x + x·(x²·P(x²)), highest power first. */
+export const TANH32 = { small: 0.25, coefficients: [62 / 2835, -17 / 315, 2 / 15, -1 / 3].map(f32) } as const;
+
+const [T9, T7, T5, T3] = TANH32.coefficients;
+
+/** tanh x in strict binary32, relative error below 4 ulp. */
+export function tanh32(x: number): number {
+  const size = Math.abs(x);
+  if (size < TANH32.small) {
+    const z = f32(x * x);
+    let p = f32(f32(T9 * z) + T7);
+    p = f32(f32(p * z) + T5);
+    p = f32(f32(p * z) + T3);
+    return f32(x + f32(x * f32(z * p)));
+  }
+  const t = exp32(-2 * size);
+  const y = f32(f32(1 - t) / f32(1 + t));
+  return x < 0 ? -y : y;
+}
+
+/**
+ * Constants of erf32: below `small` the Taylor series 2/√π·(x + x·(x²·P(x²))), else formula 7.1.26 of Abramowitz & Stegun,
+ * "Handbook of Mathematical Functions" (1964); both highest power first.
+ */
+export const ERF32 = {
+  small: 0.5,
+  series: [-1 / 1320, 1 / 216, -1 / 42, 1 / 10, -1 / 3].map(f32),
+  twoOverRootPi: f32(1.1283791670955126),
+  p: f32(0.3275911),
+  tail: [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592].map(f32),
+} as const;
+
+const [E11, E9, E7, E5, E3] = ERF32.series;
+const [A5, A4, A3, A2, A1] = ERF32.tail;
+
+/** erf x in strict binary32, absolute error below 3e-7, relative below 4 ulp for |x| < 1/2. */
+export function erf32(x: number): number {
+  const size = Math.abs(x);
+  const z = f32(x * x);
+  if (size < ERF32.small) {
+    let p = f32(f32(E11 * z) + E9);
+    p = f32(f32(p * z) + E7);
+    p = f32(f32(p * z) + E5);
+    p = f32(f32(p * z) + E3);
+    return f32(ERF32.twoOverRootPi * f32(x + f32(x * f32(z * p))));
+  }
+  const t = f32(1 / f32(1 + f32(ERF32.p * size)));
+  let p = f32(f32(A5 * t) + A4);
+  p = f32(f32(p * t) + A3);
+  p = f32(f32(p * t) + A2);
+  p = f32(f32(p * t) + A1);
+  const y = f32(1 - f32(f32(p * t) * exp32(-z)));
+  return x < 0 ? -y : y;
 }
 
 // biome-ignore lint/suspicious/noApproximativeNumericConstant: a literal, like all bits of this file

@@ -38,6 +38,8 @@ export interface SourceTensor {
   /** The encoder of a quantized tensor, where the file says it. */
   readonly algorithm?: Algorithm;
   readonly shape: readonly number[];
+  /** Its files have it [columns, rows]. */
+  readonly transposed?: boolean;
 }
 
 /** One tensor's fate. */
@@ -97,6 +99,7 @@ export interface Plan {
 
 const QUANTIZABLE: Readonly<Record<WeightRole, string | null>> = {
   linear: null,
+  expert: null,
   head: null,
   embedding: "embeddings are quantized only where a topology rule names them",
   norm: "norms are never quantized",
@@ -253,7 +256,7 @@ function layerCount({ weights }: Program): number {
 }
 
 /** What calibration collects importance for. */
-const COLLECTED: readonly WeightRole[] = ["linear", "head"];
+const COLLECTED: readonly WeightRole[] = ["linear", "expert", "head"];
 
 function planImportance(
   request: PlanRequest,

@@ -1,11 +1,12 @@
 /** What a safetensors file of a model consists of; files/safetensors-quantized.ts says how quantized tensors are stored. */
 
 import type { Tensor } from "./backends/backend.js";
-import { isDense, narrow } from "./dense.js";
+import { DENSE_BYTES, isDense, narrow } from "./dense.js";
 import { IsqError } from "./errors.js";
 import { quote } from "./files/json.js";
 import { formatQuantizedEntry, sideVectors } from "./files/safetensors-quantized.js";
 import { layoutSafetensors, type SafetensorsSpec } from "./files/safetensors-write.js";
+import { transposeMatrix } from "./model/gguf/rows.js";
 import type { Plan } from "./plan.js";
 import { TYPES } from "./quants/table.js";
 import { dataByteLength } from "./quants/tensor.js";
@@ -27,6 +28,12 @@ export function planSafetensorsSave(plan: Plan, metadata: Readonly<Record<string
   const pieces: Piece[] = [];
   for (const row of own) {
     const { tensor: name, type, shape } = row;
+    if (isDense(type) && row.source.transposed) {
+      const [rows, columns] = shape;
+      const make = ({ data }: Tensor) => transposeMatrix(data, rows, columns, DENSE_BYTES[type]);
+      pieces.push({ name, dtype: type, shape: [columns, rows], part: name, byRows: false, make });
+      continue;
+    }
     if (isDense(type)) {
       pieces.push({ name, dtype: type, shape, part: name, byRows: true, make: ({ data }) => data });
       continue;

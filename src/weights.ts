@@ -98,7 +98,7 @@ export class ModelWeights {
   /** See TextModel. */
   get calibrationStatus(): CalibrationStatus {
     const { weights } = this.#parts.opened.program;
-    const layers = weights.filter(({ role }) => role === "linear" || role === "head").length;
+    const layers = weights.filter(({ role }) => ["linear", "expert", "head"].includes(role)).length;
     const rows = (this.#observation ?? []).flatMap((input) => (input ? [input.rows[0]] : []));
     return {
       collecting: this.#observation !== null,

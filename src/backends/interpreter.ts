@@ -1,9 +1,4 @@
-/**
- * Walks a {@link Program} for a {@link Batch}. The walk knows the order of the work and how it divides; {@link Kernels}
- * know where slots, weights and cache live. Each operation is one or two phases of independent units, so that several
- * parts (workers, each with the same program and batch) can do a share of every phase and meet at the barrier.
- * A unit's result depends on nothing but its inputs: any number of parts gives the same bits.
- */
+/** Walking a {@link Program} for a {@link Batch}, what a batch must be, and how work is dealt out. */
 
 import { IsqError } from "../errors.js";
 import type { Batch, Op, Program, Slot } from "./program.js";
@@ -19,98 +14,39 @@ export interface Part {
 
 export const WHOLE: Part = { index: 0, count: 1 };
 
-/** What a backend does for units `first` (included) to `last` (excluded) of a phase. */
-export interface Kernels {
-  /** Unit: row of `out`. */
-  embed(op: OpOf<"embed">, first: number, last: number): void;
-  /** Unit: run of `op.width` elements. */
-  rmsNorm(op: OpOf<"rmsNorm">, first: number, last: number): void;
-  /** Unit: row of `x`. Brings rows of activations into the form the weight's dot wants. */
-  prepare(op: OpOf<"linear">, first: number, last: number): void;
-  /** Unit: output (row of the weight), for all rows of `x`. */
-  linear(op: OpOf<"linear">, first: number, last: number): void;
-  /** Unit: head of a row; unit u is head u mod heads of row ⌊u / heads⌋. */
-  rope(op: OpOf<"rope">, first: number, last: number): void;
-  /** Unit: row. Puts keys and values into the cache. */
-  store(op: OpOf<"attention">, first: number, last: number): void;
-  /** Unit: query head of a row, as in rope. */
-  attend(op: OpOf<"attention">, first: number, last: number): void;
-  /** Unit: element. */
-  gate(op: OpOf<"gate">, first: number, last: number): void;
-  /** Unit: element. */
-  add(op: OpOf<"add">, first: number, last: number): void;
-  /** Unit: row of `out`. */
-  select(op: OpOf<"select">, first: number, last: number): void;
+/** What a backend does for each kind of operation. */
+export type Kernels = { readonly [Kind in Op["kind"]]: (op: OpOf<Kind>) => void };
+
+/** Runs one operation. */
+export function runOp(kernels: Kernels, op: Op): void {
+  (kernels[op.kind] as (op: Op) => void)(op);
 }
 
-/** Elements are handed out in multiples of this, so that SIMD lanes and cache lines are not shared between parts. */
-const ELEMENT_GRAIN = 16;
-/** Outputs of a linear likewise: 16 neighbouring results are one cache line. */
-const OUTPUT_GRAIN = 16;
+const NO_ROWS = new Int32Array(0);
 
-/**
- * Runs one step. `barrier` returns once all parts have arrived; with one part it does nothing. When this returns (in
- * all parts) the logits slot is complete.
- */
-export function walk(
-  program: Program,
-  batch: Batch,
-  kernels: Kernels,
-  part: Part = WHOLE,
-  barrier: () => void = () => {},
-): void {
-  for (const op of program.ops) runOp(program, batch, kernels, op, part, barrier);
-}
-
-function runOp(
-  program: Program,
-  batch: Batch,
-  kernels: Kernels,
-  op: Op,
-  part: Part,
-  barrier: () => void,
-): void {
-  const phase = (units: number, grain: number, run: (first: number, last: number) => void) => {
-    const first = shareStart(units, grain, part.index, part.count);
-    const last = shareStart(units, grain, part.index + 1, part.count);
-    if (first < last) run(first, last);
-    barrier();
-  };
-  const rows = (slot: Slot) => rowsOf(program, batch, slot);
-  const elements = (slot: Slot) => rows(slot) * program.slots[slot].width;
-  switch (op.kind) {
-    case "embed":
-      phase(rows(op.out), 1, (first, last) => kernels.embed(op, first, last));
-      break;
-    case "rmsNorm":
-      phase(elements(op.x) / op.width, 1, (first, last) => kernels.rmsNorm(op, first, last));
-      break;
-    case "linear":
-      phase(rows(op.x), 1, (first, last) => kernels.prepare(op, first, last));
-      phase(program.slots[op.out].width, OUTPUT_GRAIN, (first, last) => kernels.linear(op, first, last));
-      break;
-    case "rope":
-      phase(elements(op.x) / op.headWidth, 1, (first, last) => kernels.rope(op, first, last));
-      break;
-    case "attention":
-      phase(rows(op.k), 1, (first, last) => kernels.store(op, first, last));
-      phase(rows(op.q) * op.heads, 1, (first, last) => kernels.attend(op, first, last));
-      break;
-    case "gate":
-      phase(elements(op.out), ELEMENT_GRAIN, (first, last) => kernels.gate(op, first, last));
-      break;
-    case "add":
-      phase(elements(op.out), ELEMENT_GRAIN, (first, last) => kernels.add(op, first, last));
-      break;
-    case "select":
-      phase(rows(op.out), 1, (first, last) => kernels.select(op, first, last));
-      break;
-  }
-}
+/** What a session has before its first step. */
+export const NO_BATCH: Batch = {
+  tokens: NO_ROWS,
+  positions: NO_ROWS,
+  sequences: NO_ROWS,
+  blockTables: [],
+  outputs: NO_ROWS,
+};
 
 /** Rows a slot has in this batch. */
 export function rowsOf(program: Program, batch: Batch, slot: Slot): number {
-  return program.slots[slot].rows === "tokens" ? batch.tokens.length : batch.outputs.length;
+  const { rows, rowsPerToken = 1 } = program.slots[slot];
+  return rows === "tokens" ? batch.tokens.length * rowsPerToken : batch.outputs.length;
+}
+
+/** For each row of a batch its `callLengths`, or what stands for them. */
+export function callLengthsOf({ callLengths, positions, sequences }: Batch): Int32Array {
+  if (callLengths) return callLengths;
+  const lengths = new Map<number, number>();
+  for (let row = 0; row < positions.length; row++) {
+    lengths.set(sequences[row], Math.max(lengths.get(sequences[row]) ?? 0, positions[row] + 1));
+  }
+  return Int32Array.from(sequences, (sequence) => lengths.get(sequence)!);
 }
 
 /** First unit of share `index` when `units` are dealt out in multiples of `grain`, as evenly as that allows. */
@@ -124,11 +60,13 @@ export function shareStart(units: number, grain: number, index: number, count: n
  * `shape/mismatch` for arrays that disagree. `blocks` is how many cache blocks the session has.
  */
 export function checkBatch(program: Program, batch: Batch, blocks: number): void {
-  const { tokens, positions, sequences, blockTables, outputs } = batch;
+  const { tokens, positions, sequences, blockTables, outputs, callLengths } = batch;
   if (tokens.length === 0) throw new IsqError("prompt/empty", "a step needs at least one token");
-  if (positions.length !== tokens.length || sequences.length !== tokens.length) {
-    throw new IsqError("shape/mismatch", "tokens, positions and sequences of a batch differ in length", {
-      value: [positions.length, sequences.length],
+  for (const [field, list] of Object.entries({ positions, sequences, callLengths: callLengths ?? tokens })) {
+    if (list.length === tokens.length) continue;
+    throw new IsqError("shape/mismatch", `tokens and ${field} of a batch differ in length`, {
+      field,
+      value: list.length,
       limit: tokens.length,
     });
   }

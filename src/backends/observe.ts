@@ -15,16 +15,18 @@ export interface ObservedInput {
   readonly rows: Float64Array;
 }
 
-/** By weight; null for those that are no matrix of a linear. */
+/** By weight; null for those that are no matrix of a linear. Experts see the rows that were routed to them. */
 export type Observation = readonly (ObservedInput | null)[];
 
 /** Sums of zero for every linear of a program, in memory that `make` gives. */
 export function createObservation(program: Program, make: (length: number) => Float64Array): Observation {
   const inputs: (ObservedInput | null)[] = program.weights.map(() => null);
   for (const op of program.ops) {
-    if (op.kind !== "linear") continue;
-    const columns = rowElements(program.weights[op.weight].shape);
-    inputs[op.weight] ??= { squares: make(columns), rows: make(1) };
+    const matrices = op.kind === "linear" ? [op.weight] : op.kind === "expertLinear" ? op.experts : [];
+    for (const weight of matrices) {
+      const columns = rowElements(program.weights[weight].shape);
+      inputs[weight] ??= { squares: make(columns), rows: make(1) };
+    }
   }
   return inputs;
 }

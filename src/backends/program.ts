@@ -1,9 +1,13 @@
 /**
  * The language between models and backends. A model compiles, once, to a {@link Program}: a straight list of operations
- * on slots (activation matrices, rows × width, binary32) and weights. A step runs the program on a {@link Batch} of
- * token rows. Backends interpret it as they like (scalar loops, SIMD, workers in step, GPU dispatches), but the
+ * (ops.ts) on slots (activation matrices, rows × width, binary32) and weights. A step runs the program on a {@link Batch}
+ * of token rows. Backends interpret it as they like (scalar loops, SIMD, workers in step, GPU dispatches), but the
  * reference's result is the contract: see the comments on each operation for the order of its sums.
  */
+
+import type { Op } from "./ops.js";
+
+export type { Activation, Op, Router } from "./ops.js";
 
 /** Index into {@link Program.slots}. */
 export type Slot = number;
@@ -11,29 +15,42 @@ export type Slot = number;
 export type WeightIndex = number;
 
 /** What a weight is for; it decides whether ISQ may touch it (see plan.ts). */
-export type WeightRole = "embedding" | "norm" | "bias" | "router" | "linear" | "head";
+export type WeightRole = "embedding" | "norm" | "bias" | "router" | "linear" | "expert" | "head";
 
 export interface WeightSpec {
   /** Name in the Hugging Face checkpoint, for example `model.layers.0.self_attn.q_proj.weight`. */
   readonly name: string;
-  /** Row-major, as stored: [outputs, inputs] for linears, [width] for norms and biases. */
+  /** Row-major: [outputs, inputs] for linears, [width] for norms and biases. */
   readonly shape: readonly number[];
   readonly role: WeightRole;
   /** Decoder block, or null outside of the blocks. */
   readonly layer: number | null;
   /** A head that shares its data with this embedding when the checkpoint has none of its own (tied). */
   readonly tiedTo?: string;
+  /** Where else, or how else, safetensors checkpoints have it; tried in this order. Absent: as it is, under `name`. */
+  readonly stored?: readonly StoredWeight[];
+}
+
+/** A place in a checkpoint that a weight can come from. */
+export interface StoredWeight {
+  readonly name: string;
+  /** It is stored [inputs, outputs]. */
+  readonly transposed?: boolean;
+  /** It is rows `first` to `first + shape[0]` of entry `index` of a stack of this shape, [entries, rows, columns]. */
+  readonly slice?: { readonly stack: readonly number[]; readonly index: number; readonly first: number };
 }
 
 export interface SlotSpec {
   readonly name: string;
   /** Elements per row. */
   readonly width: number;
-  /** `tokens`: one row per token of the batch; `outputs`: one row per requested logit row. */
+  /** `tokens`: rows for each token of the batch; `outputs`: one row per requested logit row. */
   readonly rows: "tokens" | "outputs";
+  /** Rows of each token, one after the other: row t · rowsPerToken + j is token t's row of rank j. 1 when absent. */
+  readonly rowsPerToken?: number;
 }
 
-/** Cosines and sines for rotary embedding: row p holds position p's `headWidth / 2` angles. Strict, from math.ts. */
+/** Cosines and sines for rotary embedding: row p holds position p's `rotaryWidth / 2` angles. Strict, from math.ts. */
 export interface RopeTable {
   /** Rotated elements of each head; the rest passes through. */
   readonly rotaryWidth: number;
@@ -42,66 +59,6 @@ export interface RopeTable {
   /** Both cosine and sine are multiplied by this (1 except for yarn-like scalings). */
   readonly magnitude: number;
 }
-
-/**
- * Operations. Scales and epsilons are given in binary64 and rounded to binary32 before use. "dot" below is the binary32
- * dot product of this project: eight lane sums S_l += a_i·b_i with l = i mod 8 (product rounded, then sum), and at the
- * end ((S_0 + S_1) + S_2) … + S_7. Linears of ggml types use their integer dot.
- */
-export type Op =
-  /** out[r] = row tokens[r] of the (decoded) weight, times `scale` if given. */
-  | { readonly kind: "embed"; readonly weight: WeightIndex; readonly out: Slot; readonly scale?: number }
-  /** RMS norm over runs of `width` elements (the whole row, or each head): x · (1 / sqrt(dot(x,x)/width + eps)) · w. */
-  | {
-      readonly kind: "rmsNorm";
-      readonly x: Slot;
-      readonly weight: WeightIndex;
-      readonly out: Slot;
-      readonly width: number;
-      readonly epsilon: number;
-    }
-  /** out[r][o] = dot(weight[o], x[r]) (+ bias[o]). The type of the weight decides which dot. */
-  | {
-      readonly kind: "linear";
-      readonly x: Slot;
-      readonly weight: WeightIndex;
-      readonly bias?: WeightIndex;
-      readonly out: Slot;
-    }
-  /** In place, half-split pairs (i, i + rotaryWidth/2) of each head: a·cos - b·sin, b·cos + a·sin. */
-  | { readonly kind: "rope"; readonly x: Slot; readonly headWidth: number; readonly table: number }
-  /**
-   * Stores k and v of these rows in the cache, then for each query row and head: scores s_t = dot(q, k_t) · scale over the
-   * positions t it may see; m = max s; p_t = exp32(s_t - m); sum of p_t by eight lanes as in dot, the first position it may
-   * see in lane 0; out = Σ_t (p_t / sum)·v_t in t order (product rounded, then sum, from 0). Query head h reads key head
-   * ⌊h · kvHeads / heads⌋.
-   */
-  | {
-      readonly kind: "attention";
-      readonly q: Slot;
-      readonly k: Slot;
-      readonly v: Slot;
-      readonly out: Slot;
-      readonly layer: number;
-      readonly heads: number;
-      readonly kvHeads: number;
-      readonly headWidth: number;
-      readonly scale: number;
-      /** Positions seen, the own one included; null: all before. */
-      readonly window: number | null;
-    }
-  /** out = silu(gate) · up; silu(x) = x / (1 + exp32(-x)). */
-  | {
-      readonly kind: "gate";
-      readonly gate: Slot;
-      readonly up: Slot;
-      readonly out: Slot;
-      readonly activation: "silu";
-    }
-  /** out = a + b. */
-  | { readonly kind: "add"; readonly a: Slot; readonly b: Slot; readonly out: Slot }
-  /** Copies the rows whose logits are wanted (batch.outputs) from a `tokens` slot to an `outputs` slot. */
-  | { readonly kind: "select"; readonly x: Slot; readonly out: Slot };
 
 export interface Program {
   readonly weights: readonly WeightSpec[];
@@ -113,9 +70,10 @@ export interface Program {
   readonly vocabulary: number;
   /** Most positions a sequence may have. */
   readonly contextLength: number;
-  /** Cache layout: layers × (keys and values) of this width per position. */
+  /** Cache layout: this many layers, each with a key and a value of these widths per position, all heads together. */
   readonly cacheLayers: number;
-  readonly cacheWidth: number;
+  readonly keyWidth: number;
+  readonly valueWidth: number;
 }
 
 /** One step: any number of rows of any number of sequences. Positions of a sequence are added in order. */
@@ -129,6 +87,11 @@ export interface Batch {
   readonly blockTables: readonly Int32Array[];
   /** Rows whose logits are wanted, ascending. */
   readonly outputs: Int32Array;
+  /**
+   * For each row the length of its sequence after the call that it belongs to: the rows of a prompt have one number, in
+   * however many steps it is run, so that the steps do not show in the results. Absent: the length after this step.
+   */
+  readonly callLengths?: Int32Array;
 }
 
 /** Positions per cache block. */

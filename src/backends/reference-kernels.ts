@@ -1,10 +1,11 @@
-/** The arithmetic of the reference backend: plain strict loops over arrays, in the order program.ts states. */
+/** The arithmetic of the reference backend: plain strict loops over arrays, in the order ops.ts states. */
 
-import { exp32 } from "../math.js";
+import { erf32, exp32, tanh32 } from "../math.js";
+import type { Activation } from "./program.js";
 
 const f32 = Math.fround;
 
-/** Eight-lane dot of `length` elements from `aStart` and `bStart`; see program.ts. */
+/** Eight-lane dot of `length` elements from `aStart` and `bStart`; see ops.ts. */
 export function dot(
   a: Float32Array,
   aStart: number,
@@ -88,12 +89,14 @@ export function dotFour(
   out[outStart + 3 * outStride] = total3;
 }
 
-/** Sum by the eight lanes of {@link dot}. `scratch` has eight elements. */
-export function laneSum(values: Float32Array, length: number, scratch: Float32Array): number {
-  scratch.fill(0);
-  for (let i = 0; i < length; i++) scratch[i & 7] = f32(scratch[i & 7] + values[i]);
-  let sum = scratch[0];
-  for (let lane = 1; lane < 8; lane++) sum = f32(sum + scratch[lane]);
+const lanes = new Float32Array(8);
+
+/** Sum of `count` values from `start` by the eight lanes of {@link dot}. */
+function laneSum(values: Float32Array, start: number, count: number): number {
+  lanes.fill(0);
+  for (let i = 0; i < count; i++) lanes[i & 7] = f32(lanes[i & 7] + values[start + i]);
+  let sum = lanes[0];
+  for (let lane = 1; lane < 8; lane++) sum = f32(sum + lanes[lane]);
   return sum;
 }
 
@@ -111,54 +114,82 @@ export function normRun(
   for (let i = 0; i < width; i++) out[start + i] = f32(f32(x[start + i] * factor) * weight[i]);
 }
 
-/** Rotates the half-split pairs of one head in place; `angle` is where the position's cosines and sines start. */
-export function rotateHead(
+/** Layer norm of `weight.length` elements of `x` at `start` into `out` at the same place. */
+export function centerRun(
   x: Float32Array,
+  weight: Float32Array,
+  bias: Float32Array,
+  out: Float32Array,
   start: number,
+  epsilon: number,
+): void {
+  const width = weight.length;
+  const mean = f32(laneSum(x, start, width) / width);
+  for (let i = start; i < start + width; i++) out[i] = f32(x[i] - mean);
+  const variance = f32(dot(out, start, out, start, width) / width);
+  const factor = f32(1 / f32(Math.sqrt(f32(variance + epsilon))));
+  for (let i = 0; i < width; i++) {
+    out[start + i] = f32(f32(f32(out[start + i] * factor) * weight[i]) + bias[i]);
+  }
+}
+
+/**
+ * Rotates the pairs (first + i·step, first + i·step + distance) in place; `angle` is where the position's cosines and
+ * sines start.
+ */
+export function rotatePairs(
+  x: Float32Array,
+  first: number,
+  step: number,
+  distance: number,
   pairs: number,
   cosines: Float32Array,
   sines: Float32Array,
   angle: number,
 ): void {
   for (let i = 0; i < pairs; i++) {
-    const a = x[start + i];
-    const b = x[start + pairs + i];
+    const at = first + i * step;
+    const a = x[at];
+    const b = x[at + distance];
     const cosine = cosines[angle + i];
     const sine = sines[angle + i];
-    x[start + i] = f32(f32(a * cosine) - f32(b * sine));
-    x[start + pairs + i] = f32(f32(b * cosine) + f32(a * sine));
+    x[at] = f32(f32(a * cosine) - f32(b * sine));
+    x[at + distance] = f32(f32(b * cosine) + f32(a * sine));
   }
 }
 
-/** silu(gate) · up. */
-export function gateSilu(
-  gate: Float32Array,
-  up: Float32Array,
+const CUBIC = f32(0.044715);
+const ROOT_TWO_OVER_PI = f32(0.7978845608028654);
+const ROOT_HALF = f32(Math.SQRT1_2);
+
+export const ACTIVATIONS: Readonly<Record<Activation, (x: number) => number>> = {
+  sigmoid: (x) => f32(1 / f32(1 + exp32(-x))),
+  silu: (x) => f32(x / f32(1 + exp32(-x))),
+  geluTanh(x) {
+    const cube = f32(f32(x * x) * x);
+    const inner = f32(ROOT_TWO_OVER_PI * f32(x + f32(CUBIC * cube)));
+    return f32(f32(0.5 * x) * f32(1 + tanh32(inner)));
+  },
+  geluErf: (x) => f32(f32(0.5 * x) * f32(1 + erf32(f32(x * ROOT_HALF)))),
+};
+
+/** values / cap, tanh, · cap for elements `first` to `last`. */
+export function capRange(
+  x: Float32Array,
   out: Float32Array,
   first: number,
   last: number,
+  softcap: number,
 ): void {
-  for (let i = first; i < last; i++) {
-    const x = gate[i];
-    out[i] = f32(f32(x / f32(1 + exp32(-x))) * up[i]);
-  }
+  const cap = f32(softcap);
+  for (let i = first; i < last; i++) out[i] = f32(tanh32(f32(x[i] / cap)) * cap);
 }
 
-export function addRange(
-  a: Float32Array,
-  b: Float32Array,
-  out: Float32Array,
-  first: number,
-  last: number,
-): void {
-  for (let i = first; i < last; i++) out[i] = f32(a[i] + b[i]);
-}
-
-/** Turns `count` scores into weights p_t / sum; see `attention` in program.ts. */
-export function softmax(scores: Float32Array, count: number, scratch: Float32Array): void {
+/** Softmax of the first `count` values, in place; see ops.ts. */
+export function softmax(values: Float32Array, count: number): void {
   let most = Number.NEGATIVE_INFINITY;
-  for (let t = 0; t < count; t++) if (scores[t] > most) most = scores[t];
-  for (let t = 0; t < count; t++) scores[t] = exp32(f32(scores[t] - most));
-  const sum = laneSum(scores, count, scratch);
-  for (let t = 0; t < count; t++) scores[t] = f32(scores[t] / sum);
+  for (let t = 0; t < count; t++) if (values[t] > most) most = values[t];
+  for (let t = 0; t < count; t++) values[t] = exp32(f32(values[t] - most));
+  const sum = laneSum(values, 0, count);
+  for (let t = 0; t < count; t++) values[t] = f32(values[t] / sum);
 }

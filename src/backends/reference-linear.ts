@@ -100,57 +100,43 @@ function viewFloats(data: Uint8Array): Float32Array {
   return new Float32Array(aligned.buffer, aligned.byteOffset, data.byteLength / 4);
 }
 
-/** Quantizes activation rows `first` to `last` to `partner` by the reference rule, into `prepared` at the same index. */
-export function prepareRows(
-  partner: IsqType,
-  x: Matrix,
-  prepared: Uint8Array[],
-  first: number,
-  last: number,
-): void {
+/** out = x · weightᵀ for `rows` rows: the integer dot of the weight's type, or that of decoded values. */
+export function multiplyRows(weight: Tensor, x: Matrix, rows: number, out: Matrix): void {
+  const partner = dotPartner(weight);
+  if (partner === null) multiplyDecoded(weight, x, rows, out);
+  else multiplyBlocks(weight, prepareRows(partner, x, rows), out);
+}
+
+/** Quantizes activation rows to `partner` by the reference rule. */
+function prepareRows(partner: IsqType, x: Matrix, rows: number): Uint8Array[] {
   const codec = blockCodec(partner);
   const { blockBytes, blockElements } = TYPES[partner];
   const rowBytes = (x.width / blockElements) * blockBytes;
-  for (let row = first; row < last; row++) {
+  return Array.from({ length: rows }, (_, row) => {
     const bytes = new Uint8Array(rowBytes);
     codec.encodeRow("ggml", x.values.subarray(row * x.width, (row + 1) * x.width), undefined, bytes);
-    prepared[row] = bytes;
-  }
+    return bytes;
+  });
 }
 
-/** out[r][o] = integer dot of weight row o with prepared row r, for outputs `first` to `last`. */
-export function multiplyBlocks(
-  weight: Tensor,
-  prepared: readonly Uint8Array[],
-  rows: number,
-  out: Matrix,
-  first: number,
-  last: number,
-): void {
+/** out[r][o] = integer dot of weight row o with prepared row r. */
+function multiplyBlocks(weight: Tensor, prepared: readonly Uint8Array[], out: Matrix): void {
   const type = weight.type as IsqType;
   const codec = blockCodec(type);
   const { blockBytes, blockElements } = TYPES[type];
   const rowBytes = (rowElements(weight.shape) / blockElements) * blockBytes;
-  for (let o = first; o < last; o++) {
+  for (let o = 0; o < out.width; o++) {
     const dotRow = codec.openRow(weight.data.subarray(o * rowBytes, (o + 1) * rowBytes));
-    for (let r = 0; r < rows; r++) out.values[r * out.width + o] = dotRow(prepared[r], "ggml");
+    for (let r = 0; r < prepared.length; r++) out.values[r * out.width + o] = dotRow(prepared[r], "ggml");
   }
 }
 
-/** out[r][o] = eight-lane dot of decoded weight row o with row r of x, for outputs `first` to `last`. */
-export function multiplyDecoded(
-  weight: Tensor,
-  x: Matrix,
-  rows: number,
-  out: Matrix,
-  first: number,
-  last: number,
-): void {
+/** out[r][o] = eight-lane dot of decoded weight row o with row r of x. */
+function multiplyDecoded(weight: Tensor, x: Matrix, rows: number, { values, width }: Matrix): void {
   const reader = openRows(weight);
   const w = reader.values;
   const columns = x.width;
-  const { values, width } = out;
-  for (let o = first; o < last; o++) {
+  for (let o = 0; o < width; o++) {
     const start = reader.seek(o);
     let r = 0;
     for (; r + 4 <= rows; r += 4) {
@@ -160,11 +146,9 @@ export function multiplyDecoded(
   }
 }
 
-/** Adds bias[o] to outputs `first` to `last` of every row. */
-export function addBias(bias: Float32Array, rows: number, out: Matrix, first: number, last: number): void {
+/** Adds bias[o] to output o of every row. */
+export function addBias(bias: Float32Array, rows: number, { values, width }: Matrix): void {
   for (let r = 0; r < rows; r++) {
-    for (let o = first; o < last; o++) {
-      out.values[r * out.width + o] = f32(out.values[r * out.width + o] + bias[o]);
-    }
+    for (let o = 0; o < width; o++) values[r * width + o] = f32(values[r * width + o] + bias[o]);
   }
 }

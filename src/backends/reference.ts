@@ -6,14 +6,7 @@ import { dequantize, quantize } from "../quants/index.js";
 import { rowElements } from "../quants/tensor.js";
 import type { Backend, Session, SessionOptions, Tensor } from "./backend.js";
 import type { Program } from "./program.js";
-import {
-  checkParts,
-  dotPartner,
-  isDense,
-  multiplyBlocks,
-  multiplyDecoded,
-  prepareRows,
-} from "./reference-linear.js";
+import { checkParts, isDense, multiplyRows } from "./reference-linear.js";
 import { openSession } from "./reference-session.js";
 
 /** Makes a reference backend. Every call is synchronous; the results are the contract for all other backends. */
@@ -70,13 +63,6 @@ export function multiply(weights: Tensor, activations: Float32Array): Float32Arr
   const outputs = weights.shape.slice(0, -1).reduce((product, size) => product * size, 1);
   const x = { values: activations, width: columns };
   const out = { values: new Float32Array(rows * outputs), width: outputs };
-  const partner = dotPartner(weights);
-  if (partner === null) {
-    multiplyDecoded(weights, x, rows, out, 0, outputs);
-  } else {
-    const prepared: Uint8Array[] = [];
-    prepareRows(partner, x, prepared, 0, rows);
-    multiplyBlocks(weights, prepared, rows, out, 0, outputs);
-  }
+  multiplyRows(weights, x, rows, out);
   return out.values;
 }

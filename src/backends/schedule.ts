@@ -43,34 +43,51 @@ export function columnsOf(program: Program, schedule: Schedule, slot: Slot, part
 interface Access {
   /** Read in all columns. */
   readonly whole: readonly Slot[];
-  /** Read in the columns that are written. */
+  /** Read in the columns that are written: these are the same of all. */
   readonly own: readonly Slot[];
-  readonly out: Slot;
+  readonly outs: readonly Slot[];
   /** True when the work itself is split, whatever its inputs are. */
   readonly splits: boolean;
 }
 
 function accessOf(op: Op, program: Program): Access {
+  const wholly = (whole: readonly Slot[], ...outs: Slot[]) => ({ whole, own: [], outs, splits: false });
+  const columnwise = (own: readonly Slot[], out: Slot) => ({ whole: [], own, outs: [out], splits: false });
   switch (op.kind) {
     case "embed":
-      return { whole: [], own: [], out: op.out, splits: false };
+      return wholly([], op.out);
     case "rmsNorm":
-      return op.width < program.slots[op.x].width
-        ? { whole: [], own: [op.x], out: op.out, splits: false }
-        : { whole: [op.x], own: [], out: op.out, splits: false };
-    case "linear":
-      return { whole: [op.x], own: [], out: op.out, splits: true };
-    case "rope":
-      return { whole: [], own: [op.x], out: op.x, splits: false };
-    case "attention":
-      return { whole: [], own: [op.q, op.k, op.v], out: op.out, splits: true };
-    case "gate":
-      return { whole: [], own: [op.gate, op.up], out: op.out, splits: false };
-    case "add":
-      return { whole: [], own: [op.a, op.b], out: op.out, splits: false };
+      return isByHeads(op, program) ? columnwise([op.x], op.out) : wholly([op.x], op.out);
+    case "layerNorm":
+    case "copy":
     case "select":
-      return { whole: [op.x], own: [], out: op.out, splits: false };
+      return wholly([op.x], op.out);
+    case "linear":
+      return { ...wholly([op.x], op.out), splits: true };
+    case "rope":
+      return columnwise([op.x], op.x);
+    case "attention":
+      return { ...columnwise([op.q, op.k, op.v], op.out), splits: true };
+    case "gate":
+      return columnwise([op.gate, op.up], op.out);
+    case "add":
+      return columnwise([op.a, op.b], op.out);
+    case "activate":
+    case "scale":
+    case "softcap":
+      return columnwise([op.x], op.out);
+    case "route":
+      return wholly([op.x], op.chosen, op.weights);
+    case "expertLinear":
+      return { ...wholly([op.x, op.chosen], op.out), splits: true };
+    case "combine":
+      return { ...columnwise([op.x], op.out), whole: [op.weights] };
   }
+}
+
+/** Norms of runs within a row, and norms in place: those of heads that stay with their member. */
+function isByHeads({ x, out, width }: Extract<Op, { kind: "rmsNorm" }>, { slots }: Program): boolean {
+  return width < slots[x].width || x === out;
 }
 
 export function makeSchedule(program: Program, members: number): Schedule {
@@ -80,15 +97,18 @@ export function makeSchedule(program: Program, members: number): Schedule {
   const waiting = new Set<Slot>(); // written since the last meeting: others have not seen it
   const reading = new Set<Slot>(); // read in all columns since the last meeting: others may still do so
   const ops = program.ops.map((op, i): ScheduledOp => {
-    const { whole, out } = accesses[i];
+    const { whole, outs } = accesses[i];
+    if (outs.some((out) => shared[out] && whole.includes(out))) {
+      throw new Error(`${op.kind} would write what other members read`); // a defect of the program
+    }
     const unseen = whole.some((slot) => shared[slot] && waiting.has(slot));
-    const barrier = unseen || (shared[out] && reading.has(out));
+    const barrier = unseen || outs.some((out) => shared[out] && reading.has(out));
     if (barrier) {
       waiting.clear();
       reading.clear();
     }
     for (const slot of whole) if (shared[slot]) reading.add(slot);
-    if (shared[out]) waiting.add(out);
+    for (const out of outs) if (shared[out]) waiting.add(out);
     return { op, barrier };
   });
   return { ops, shared, grains };
@@ -99,10 +119,13 @@ function findShared(program: Program, accesses: readonly Access[]): boolean[] {
   const shared = program.slots.map(() => false);
   for (let changed = true; changed; ) {
     changed = false;
-    for (const { own, out, splits } of accesses) {
-      if (shared[out] || !(splits || own.some((slot) => shared[slot]))) continue;
-      shared[out] = true;
-      changed = true;
+    for (const { own, outs, splits } of accesses) {
+      if (!(splits || own.some((slot) => shared[slot]))) continue;
+      for (const out of outs) {
+        if (shared[out]) continue;
+        shared[out] = true;
+        changed = true;
+      }
     }
     // A head's keys and values stay with the member that attends to them.
     for (const op of program.ops) {
@@ -135,21 +158,22 @@ function findGrains(program: Program): number[] {
   };
   for (const op of program.ops) {
     if (op.kind === "attention") {
-      const queries = (op.heads / op.kvHeads) * op.headWidth;
-      for (const slot of [op.q, op.out]) atLeast(slot, queries);
-      for (const slot of [op.k, op.v]) atLeast(slot, op.headWidth);
+      const group = op.heads / op.kvHeads;
+      atLeast(op.q, group * op.headWidth);
+      atLeast(op.k, op.headWidth);
+      atLeast(op.v, op.valueWidth);
+      atLeast(op.out, group * op.valueWidth);
     }
     if (op.kind === "rope") atLeast(op.x, op.headWidth);
-    if (op.kind === "rmsNorm" && op.width < program.slots[op.x].width) atLeast(op.x, op.width);
+    if (op.kind === "rmsNorm" && isByHeads(op, program)) atLeast(op.x, op.width);
   }
   for (let changed = true; changed; ) {
     changed = false;
     for (const op of program.ops) {
-      if (op.kind === "gate") changed = equal(op.gate, op.up, op.out) || changed;
-      if (op.kind === "add") changed = equal(op.a, op.b, op.out) || changed;
-      if (op.kind === "rmsNorm" && op.width < program.slots[op.x].width) {
-        changed = equal(op.x, op.out) || changed;
-      }
+      // Attention has heads of its own widths.
+      if (op.kind === "attention") continue;
+      const { own, outs } = accessOf(op, program);
+      if (own.length > 0) changed = equal(...own, ...outs) || changed;
     }
   }
   checkHeads(program, grains);

@@ -30,29 +30,39 @@ export class Cache {
 
   #store(op: OpOf<"attention">, batch: Batch, [first, last]: readonly [number, number]): void {
     const bank = this.#bank;
-    const width = (last - first) * op.headWidth;
+    const [keys, values] = [op.headWidth, op.valueWidth].map(
+      (width) => [first * width, last * width] as const,
+    );
+    const keyWidth = keys[1] - keys[0];
+    const valueWidth = values[1] - values[0];
     const blocks = this.#blocks[op.layer];
-    const columns = [first * op.headWidth, last * op.headWidth] as const;
     for (let row = 0; row < batch.tokens.length; row++) {
       const position = batch.positions[row];
       const block = batch.blockTables[batch.sequences[row]][Math.floor(position / CACHE_BLOCK)];
-      blocks[block] ||= bank.allocate(8 * CACHE_BLOCK * width);
-      const at = blocks[block] + 4 * (position % CACHE_BLOCK) * width;
-      this.#slots.load(op.k, columns, row, 1, bank, at);
-      this.#slots.load(op.v, columns, row, 1, bank, at + 4 * CACHE_BLOCK * width);
+      blocks[block] ||= bank.allocate(4 * CACHE_BLOCK * (keyWidth + valueWidth));
+      const place = position % CACHE_BLOCK;
+      this.#slots.load(op.k, keys, row, 1, bank, blocks[block] + 4 * place * keyWidth);
+      const at = blocks[block] + 4 * (CACHE_BLOCK * keyWidth + place * valueWidth);
+      this.#slots.load(op.v, values, row, 1, bank, at);
     }
   }
 
   #mix(op: OpOf<"attention">, batch: Batch, [first, last]: readonly [number, number]): void {
     const bank = this.#bank;
     const group = op.heads / op.kvHeads;
-    const headBytes = 4 * op.headWidth;
-    const stride = (last - first) * headBytes;
-    const columns = [first * group * op.headWidth, last * group * op.headWidth] as const;
-    const width = columns[1] - columns[0];
+    const { headWidth, valueWidth } = op;
+    const heads = (last - first) * group;
+    const keyStride = 4 * (last - first) * headWidth;
+    const valueStride = 4 * (last - first) * valueWidth;
+    const columns = [first * group * headWidth, last * group * headWidth] as const;
     const longest = batch.positions.reduce((most, position) => Math.max(most, position), 0) + 1;
     const blockCount = Math.ceil(longest / CACHE_BLOCK);
-    const [q, table, scores, out] = bank.scratch(4 * width, 4 * blockCount, 4 * longest, 4 * width);
+    const [q, table, scores, out] = bank.scratch(
+      4 * heads * headWidth,
+      4 * blockCount,
+      4 * longest,
+      4 * heads * valueWidth,
+    );
     let sequence = -1;
     for (let row = 0; row < batch.tokens.length; row++) {
       if (batch.sequences[row] !== sequence) {
@@ -62,24 +72,27 @@ export class Cache {
       const position = batch.positions[row];
       const start = op.window === null ? 0 : Math.max(0, position - op.window + 1);
       this.#slots.load(op.q, columns, row, 1, bank, q);
-      for (let head = 0; head < width / op.headWidth; head++) {
-        const key = Math.floor(head / group) * headBytes;
+      for (let head = 0; head < heads; head++) {
+        const kvHead = Math.floor(head / group);
         bank.call(
           "attend",
-          q + head * headBytes,
+          q + 4 * head * headWidth,
           table,
           start,
           position - start + 1,
-          stride,
-          key,
-          CACHE_BLOCK * stride + key,
-          op.headWidth,
+          keyStride,
+          4 * kvHead * headWidth,
+          headWidth,
+          valueStride,
+          CACHE_BLOCK * keyStride + 4 * kvHead * valueWidth,
+          valueWidth,
           op.scale,
+          op.softcap ?? 0,
           scores,
-          out + head * headBytes,
+          out + 4 * head * valueWidth,
         );
       }
-      this.#slots.store(op.out, row, 1, bank, out, width);
+      this.#slots.store(op.out, row, 1, bank, out, heads * valueWidth);
     }
   }
 

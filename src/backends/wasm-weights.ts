@@ -12,29 +12,42 @@ import type { Bank, Banks } from "./wasm-bank.js";
 import { freeRows, type PlacedRows, placeRows } from "./wasm-linear.js";
 import { copyTensor, type ReadTarget, readRows } from "./wasm-read.js";
 
+const f32 = Math.fround;
+
 /** What a weight is used for in a program. */
 export interface WeightUse {
   readonly embedding: boolean;
-  readonly vector: boolean;
+  /** One row for norms and biases; a norm may add something to all of it. */
+  readonly vector: { readonly offset: number } | null;
   /** The slot whose columns are the weight's rows. */
   readonly rowsTo: Slot | null;
 }
 
 export function usesOf(program: Program): WeightUse[] {
-  const uses = program.weights.map(() => ({ embedding: false, vector: false, rowsTo: null as Slot | null }));
+  const uses: WeightUse[] = program.weights.map(() => ({ embedding: false, vector: null, rowsTo: null }));
+  const use = (weight: WeightIndex, how: Partial<WeightUse>) => {
+    uses[weight] = { ...uses[weight], ...how };
+  };
+  const plain = { vector: { offset: 0 } };
   for (const op of program.ops) {
-    if (op.kind === "embed") uses[op.weight].embedding = true;
-    if (op.kind === "rmsNorm") uses[op.weight].vector = true;
+    if (op.kind === "embed") use(op.weight, { embedding: true });
+    if (op.kind === "rmsNorm") use(op.weight, { vector: { offset: op.offset ?? 0 } });
+    if (op.kind === "layerNorm") for (const weight of [op.weight, op.bias]) use(weight, plain);
     if (op.kind === "linear") {
-      uses[op.weight].rowsTo = op.out;
-      if (op.bias !== undefined) uses[op.bias].vector = true;
+      use(op.weight, { rowsTo: op.out });
+      if (op.bias !== undefined) use(op.bias, plain);
     }
+    if (op.kind === "route" && op.router.kind === "scores" && op.router.bias !== undefined) {
+      use(op.router.bias, plain);
+    }
+    if (op.kind === "expertLinear") for (const weight of op.experts) use(weight, { rowsTo: op.out });
   }
   return uses;
 }
 
 export type HoldStep = "hold" | "commit" | "discard";
 
+/** A vector, and where it is in memory: there with the offset of its norm added. */
 export interface PlacedVector {
   readonly values: Float32Array;
   readonly address: number;
@@ -82,7 +95,7 @@ export class MemberWeights {
       {
         rows: share && (await placeRows(this.#banks, tensor, ...share)),
         table: embedding ? tensor : null,
-        vector: vector ? placeVector(this.#banks.first, tensor) : null,
+        vector: vector && placeVector(this.#banks.first, tensor, vector.offset),
       },
       team,
     );
@@ -142,11 +155,12 @@ export class MemberWeights {
 }
 
 /** A one-row tensor, decoded. */
-function placeVector(bank: Bank, tensor: Tensor): PlacedVector {
+function placeVector(bank: Bank, tensor: Tensor, offset: number): PlacedVector {
   const reader = openRows(tensor);
   const start = reader.seek(0);
   const values = reader.values.slice(start, start + rowElements(tensor.shape));
   const address = bank.allocate(4 * values.length);
-  bank.floats.set(values, address / 4);
+  const added = f32(offset);
+  bank.floats.set(added === 0 ? values : values.map((value) => f32(added + value)), address / 4);
   return { values, address };
 }

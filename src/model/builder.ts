@@ -10,6 +10,8 @@ import type {
   WeightRole,
   WeightSpec,
 } from "../backends/program.js";
+import { IsqError } from "../errors.js";
+import { LIMITS } from "../limits.js";
 import { elementCount } from "../quants/tensor.js";
 
 /** What a weight name needs besides its shape. */
@@ -30,25 +32,33 @@ export interface LinearPlace {
   readonly tiedTo?: string;
 }
 
-export interface ProgramLimits {
-  readonly vocabulary: number;
-  readonly contextLength: number;
-  readonly cacheLayers: number;
-  readonly cacheWidth: number;
+/** How a model norms: see rmsNorm and layerNorm in ops.ts. */
+export type NormStyle =
+  | { readonly kind: "rms"; readonly epsilon: number; readonly offset?: number }
+  | { readonly kind: "layer"; readonly epsilon: number };
+
+export interface NormPlace {
+  /** Checkpoint name without the suffix. */
+  readonly name: string;
+  readonly layer: number | null;
+  /** Elements of a run, the whole row when absent; layer norms take whole rows. */
+  readonly width?: number;
 }
 
 export interface ProgramBuilder {
   /** The slot of this name; made on first use. A second use with another width or kind of rows is a programming error. */
-  slot(name: string, width: number, rows?: SlotSpec["rows"]): Slot;
-  /** Declares a weight. Throws `shape/invalid` for a shape beyond the limits. */
+  slot(name: string, width: number, form?: Partial<Pick<SlotSpec, "rows" | "rowsPerToken">>): Slot;
+  /** Elements per row of a slot. */
+  width(slot: Slot): number;
+  /** Declares a weight. Throws `shape/invalid` for a shape beyond the limits, `config/invalid` for one weight too many. */
   weight(place: WeightPlace, shape: readonly number[]): WeightIndex;
+  /** The index of a rotary table; equal tables have one. */
   rope(table: RopeTable): number;
   push(op: Op): void;
   /** x · weightᵀ (+ bias) into `out`; the shape [outputs, inputs] follows from the slots. */
   linear(x: Slot, out: Slot, place: LinearPlace): void;
-  /** RMS norm of runs of `width` elements (the whole row by default) with the weight `name`. */
-  rmsNorm(x: Slot, out: Slot, name: string, layer: number | null, epsilon: number, width?: number): void;
-  finish(logits: Slot, limits: ProgramLimits): Program;
+  norm(x: Slot, out: Slot, style: NormStyle, place: NormPlace): void;
+  finish(logits: Slot, contextLength: number): Program;
 }
 
 export function createBuilder(): ProgramBuilder {
@@ -59,25 +69,26 @@ export function createBuilder(): ProgramBuilder {
   const slotByName = new Map<string, Slot>();
 
   const builder: ProgramBuilder = {
-    slot(name, width, rows = "tokens") {
+    slot(name, width, { rows = "tokens", rowsPerToken = 1 } = {}) {
+      const spec = { name, width, rows, ...(rowsPerToken > 1 && { rowsPerToken }) };
       const known = slotByName.get(name);
       if (known === undefined) {
         slotByName.set(name, slots.length);
-        return slots.push({ name, width, rows }) - 1;
+        return slots.push(spec) - 1;
       }
-      if (slots[known].width !== width || slots[known].rows !== rows) {
-        throw new Error(
-          `slot ${name} is [${slots[known].rows} × ${slots[known].width}], not [${rows} × ${width}]`,
-        );
-      }
+      const [is, wanted] = [slots[known], spec].map((slot) => JSON.stringify(slot));
+      if (is !== wanted) throw new Error(`slot ${is} is not ${wanted}`);
       return known;
     },
+    width: (slot) => slots[slot].width,
     weight(place, shape) {
       elementCount(shape, place.name);
+      if (weights.length >= LIMITS.configWeights) throw tooManyWeights();
       return weights.push({ ...place, shape }) - 1;
     },
     rope(table) {
-      return ropes.push(table) - 1;
+      const known = ropes.findIndex((rope) => isSameTable(rope, table));
+      return known >= 0 ? known : ropes.push(table) - 1;
     },
     push(op) {
       ops.push(op);
@@ -91,13 +102,62 @@ export function createBuilder(): ProgramBuilder {
         : undefined;
       ops.push({ kind: "linear", x, weight, ...(biasWeight !== undefined && { bias: biasWeight }), out });
     },
-    rmsNorm(x, out, name, layer, epsilon, width = slots[x].width) {
-      const weight = builder.weight({ name, role: "norm", layer }, [width]);
-      ops.push({ kind: "rmsNorm", x, weight, out, width, epsilon });
+    norm(x, out, style, { name, layer, width = slots[x].width }) {
+      const weight = builder.weight({ name: `${name}.weight`, role: "norm", layer }, [width]);
+      if (style.kind === "rms") {
+        const { epsilon, offset } = style;
+        ops.push({
+          kind: "rmsNorm",
+          x,
+          weight,
+          out,
+          width,
+          epsilon,
+          ...(offset !== undefined && { offset }),
+        });
+      } else {
+        const bias = builder.weight({ name: `${name}.bias`, role: "bias", layer }, [width]);
+        ops.push({ kind: "layerNorm", x, weight, bias, out, epsilon: style.epsilon });
+      }
     },
-    finish(logits, limits) {
-      return { weights, slots, ropes, ops, logits, ...limits };
-    },
+    finish: (logits, contextLength) => ({
+      weights,
+      slots,
+      ropes,
+      ops,
+      logits,
+      vocabulary: slots[logits].width,
+      contextLength,
+      ...cacheOf(ops),
+    }),
   };
   return builder;
+}
+
+function isSameTable(a: RopeTable, b: RopeTable): boolean {
+  return (
+    a.rotaryWidth === b.rotaryWidth &&
+    a.magnitude === b.magnitude &&
+    a.frequencies.every((frequency, i) => frequency === b.frequencies[i])
+  );
+}
+
+/** The cache that a program's attention needs. */
+function cacheOf(ops: readonly Op[]): Pick<Program, "cacheLayers" | "keyWidth" | "valueWidth"> {
+  const attentions = ops.filter((op) => op.kind === "attention");
+  const widest = (pick: (op: (typeof attentions)[number]) => number) =>
+    attentions.reduce((most, op) => Math.max(most, pick(op)), 0);
+  return {
+    cacheLayers: widest(({ layer }) => layer + 1),
+    keyWidth: widest(({ kvHeads, headWidth }) => kvHeads * headWidth),
+    valueWidth: widest(({ kvHeads, valueWidth }) => kvHeads * valueWidth),
+  };
+}
+
+function tooManyWeights(): IsqError {
+  const limit = LIMITS.configWeights;
+  return new IsqError("config/invalid", `layers and experts make more than ${limit} weights`, {
+    field: "num_hidden_layers",
+    limit,
+  });
 }

@@ -1,7 +1,8 @@
 /**
  * Who holds which block of the key-value cache. A block has CACHE_BLOCK positions; a sequence lists its blocks in order.
  * Full blocks may be published under the tokens they hold and those before: a sequence that starts with the same tokens
- * shares them, because keys and values depend on nothing else.
+ * shares them, because keys and values depend on nothing else but, in some models, on the length of the prompt ({@link
+ * SequenceOptions.root}).
  */
 
 import { CACHE_BLOCK } from "../backends/program.js";
@@ -110,6 +111,8 @@ export interface SequenceOptions {
   readonly window?: number | null;
   /** Whether to publish full blocks and to share published ones. */
   readonly reuse?: boolean;
+  /** What its first block follows: texts that start elsewhere share nothing. Null when absent. */
+  readonly root?: Link;
 }
 
 /** The cache of one sequence. */
@@ -134,14 +137,14 @@ export interface SequenceCache {
 
 /** An empty sequence over the pool. */
 export function createSequence(pool: BlockPool, options: SequenceOptions): SequenceCache {
-  const { contextLength, window = null, reuse = false } = options;
+  const { contextLength, window = null, reuse = false, root = null } = options;
   let length = 0;
   let table = new Int32Array(0);
   let passed = 0;
   /** Of each published block. */
   let chain: Link[] = [];
   let { epoch } = pool;
-  const last = (): Link => chain.at(-1) ?? null;
+  const last = (): Link => chain.at(-1) ?? root;
   /** Tokens of the block after the published ones, when the sequence ends there and the block before `limit`. */
   const nextTokens = (tokens: readonly number[], limit: number): readonly number[] | null => {
     const start = chain.length * CACHE_BLOCK;

@@ -1,6 +1,8 @@
 /** config.json: which architecture it is, and the fields that decoders of the llama family share. */
 
+import type { Activation } from "../backends/program.js";
 import { LIMITS } from "../limits.js";
+import type { NormStyle } from "./builder.js";
 import {
   type Fields,
   fieldValue,
@@ -12,8 +14,9 @@ import {
   readChoice,
   readInteger,
   readNumber,
+  readObject,
 } from "./fields.js";
-import { parseRope, type RopeScaling } from "./rope.js";
+import { parseRope, type RopeDefaults, type RopeScaling } from "./rope.js";
 
 /** A parsed config.json before any architecture has looked at it. */
 export interface ModelConfig {
@@ -36,26 +39,61 @@ export interface DecoderConfig {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headWidth: number;
+  /** Elements of each head that are rotated, the first ones. */
+  readonly rotaryWidth: number;
   readonly vocabulary: number;
   /** Positions. */
   readonly contextLength: number;
-  readonly epsilon: number;
-  readonly activation: "silu";
+  readonly norm: NormStyle;
+  readonly activation: Activation;
   readonly rope: RopeScaling;
-  /** Positions a query sees, its own included; null: all before. */
-  readonly slidingWindow: number | null;
   readonly tiedHead: boolean;
   readonly attentionBias: boolean;
   readonly mlpBias: boolean;
 }
 
-const WIDTH: NumberRange = { minimum: 1, maximum: LIMITS.configWidth };
-const HEADS: NumberRange = { minimum: 1, maximum: LIMITS.configHeads };
-const LAYERS: NumberRange = { minimum: 1, maximum: LIMITS.configLayers };
-const VOCABULARY: NumberRange = { minimum: 1, maximum: LIMITS.configVocabulary };
-const POSITIONS: NumberRange = { minimum: 1, maximum: LIMITS.configContext };
-const EPSILON: NumberRange = { minimum: 1e-30, maximum: 1 };
-const TOKEN: NumberRange = { minimum: 0, maximum: LIMITS.configVocabulary };
+/** What an architecture has where a config says nothing, and where it has its fields under other names. */
+export interface DecoderDefaults {
+  /** Field of the norms' epsilon, `rms_norm_eps` when absent, and its value, 1e-6 when absent. */
+  readonly epsilonField?: string;
+  readonly epsilon?: number;
+  /** RMS when absent. */
+  readonly norm?: NormStyle["kind"];
+  /** Added to the weights of RMS norms. */
+  readonly normOffset?: number;
+  /** Field of the activation, `hidden_act` when absent, and its value, silu when absent. */
+  readonly activationField?: string;
+  readonly activation?: ActivationName;
+  /** hidden_size / heads when absent. */
+  readonly headWidth?: number;
+  readonly rotaryFraction?: number;
+  readonly tiedHead?: boolean;
+  readonly rope?: RopeDefaults;
+}
+
+/** The names of transformers, of which several mean the same. */
+const ACTIVATIONS = {
+  silu: "silu",
+  swish: "silu",
+  gelu: "geluErf",
+  gelu_new: "geluTanh",
+  gelu_pytorch_tanh: "geluTanh",
+  gelu_fast: "geluTanh",
+} as const satisfies Record<string, Activation>;
+export type ActivationName = keyof typeof ACTIVATIONS;
+
+/** What fields may hold. */
+export const RANGES = {
+  width: { minimum: 1, maximum: LIMITS.configWidth },
+  heads: { minimum: 1, maximum: LIMITS.configHeads },
+  layers: { minimum: 1, maximum: LIMITS.configLayers },
+  experts: { minimum: 1, maximum: LIMITS.configExperts },
+  vocabulary: { minimum: 1, maximum: LIMITS.configVocabulary },
+  positions: { minimum: 1, maximum: LIMITS.configContext },
+  epsilon: { minimum: 1e-30, maximum: 1 },
+  scale: { minimum: 1e-9, maximum: 1e9 },
+  token: { minimum: 0, maximum: LIMITS.configVocabulary },
+} as const satisfies Record<string, NumberRange>;
 
 /** Parses the text of a config.json. Throws `config/invalid`; `file` names it in errors. */
 export function parseConfig(text: string, file = "config.json"): ModelConfig {
@@ -71,53 +109,71 @@ export function parseConfig(text: string, file = "config.json"): ModelConfig {
 
 /**
  * Reads the fields of a llama-like decoder, older (`rope_theta`, `rope_scaling`) or newer (`rope_parameters`) style.
- * Throws `config/missing` and `config/invalid`. Defaults are those of transformers' LlamaConfig.
+ * Throws `config/missing` and `config/invalid`. Defaults are those of transformers' LlamaConfig, or the given ones.
  */
-export function readDecoderConfig(fields: Fields): DecoderConfig {
-  const hiddenWidth = readInteger(fields, "hidden_size", WIDTH);
-  const heads = readInteger(fields, "num_attention_heads", HEADS);
-  const kvHeads = readInteger(fields, "num_key_value_heads", HEADS, heads);
+export function readDecoderConfig(fields: Fields, defaults: DecoderDefaults = {}): DecoderConfig {
+  const hiddenWidth = readInteger(fields, "hidden_size", RANGES.width);
+  const heads = readInteger(fields, "num_attention_heads", RANGES.heads);
+  const kvHeads = readInteger(fields, "num_key_value_heads", RANGES.heads, heads);
   if (heads % kvHeads !== 0) {
     throw invalidField(fields, "num_key_value_heads", kvHeads, `a divisor of ${heads} heads`);
   }
-  const headWidth = readHeadWidth(fields, hiddenWidth, heads);
+  const headWidth = readHeadWidth(fields, hiddenWidth, heads, defaults.headWidth);
   return {
     hiddenWidth,
-    intermediateWidth: readInteger(fields, "intermediate_size", WIDTH),
-    layers: readInteger(fields, "num_hidden_layers", LAYERS),
+    intermediateWidth: readInteger(fields, "intermediate_size", RANGES.width),
+    layers: readInteger(fields, "num_hidden_layers", RANGES.layers),
     heads,
     kvHeads,
     headWidth,
-    vocabulary: readInteger(fields, "vocab_size", VOCABULARY),
-    contextLength: readInteger(fields, "max_position_embeddings", POSITIONS),
-    epsilon: readNumber(fields, "rms_norm_eps", EPSILON, 1e-6),
-    activation: readChoice(fields, "hidden_act", ["silu"], "silu"),
-    rope: parseRope(fields),
-    slidingWindow: null,
-    tiedHead: readBoolean(fields, "tie_word_embeddings", false),
+    rotaryWidth: readRotaryWidth(fields, headWidth, defaults.rotaryFraction),
+    vocabulary: readInteger(fields, "vocab_size", RANGES.vocabulary),
+    contextLength: readInteger(fields, "max_position_embeddings", RANGES.positions),
+    norm: readNorm(fields, defaults),
+    activation: readActivation(fields, defaults.activationField ?? "hidden_act", defaults.activation),
+    rope: parseRope(fields, defaults.rope),
+    tiedHead: readBoolean(fields, "tie_word_embeddings", defaults.tiedHead ?? false),
     attentionBias: readBoolean(fields, "attention_bias", false),
     mlpBias: readBoolean(fields, "mlp_bias", false),
   };
 }
 
-/** `sliding_window`: positions seen, or null. */
-export function readSlidingWindow(fields: Fields): number | null {
-  return fieldValue(fields, "sliding_window") === undefined
-    ? null
-    : readInteger(fields, "sliding_window", POSITIONS);
+/** The style of the norms. Throws `config/invalid`. */
+export function readNorm(fields: Fields, defaults: DecoderDefaults): NormStyle {
+  const { norm: kind = "rms", normOffset: offset, epsilonField = "rms_norm_eps" } = defaults;
+  const epsilon = readNumber(fields, epsilonField, RANGES.epsilon, defaults.epsilon ?? 1e-6);
+  if (kind === "layer") return { kind, epsilon };
+  return { kind, epsilon, ...(offset !== undefined && { offset }) };
 }
 
-/** `head_dim`, which may be null or absent (hidden_size / heads). */
-function readHeadWidth(fields: Fields, hiddenWidth: number, heads: number): number {
-  if (fieldValue(fields, "head_dim") === undefined && hiddenWidth % heads !== 0) {
+/** An activation by its name in transformers. Throws `config/invalid`. */
+export function readActivation(fields: Fields, name: string, fallback: ActivationName = "silu"): Activation {
+  return ACTIVATIONS[readChoice(fields, name, Object.keys(ACTIVATIONS) as ActivationName[], fallback)];
+}
+
+/** `head_dim`, which may be null or absent: then `fallback`, or hidden_size / heads. */
+function readHeadWidth(fields: Fields, hiddenWidth: number, heads: number, fallback?: number): number {
+  const isStated = fieldValue(fields, "head_dim") !== undefined || fallback !== undefined;
+  if (!isStated && hiddenWidth % heads !== 0) {
     throw invalidField(fields, "num_attention_heads", heads, `a divisor of hidden_size ${hiddenWidth}`);
   }
-  const headWidth = readInteger(fields, "head_dim", WIDTH, hiddenWidth / heads);
+  const headWidth = readInteger(fields, "head_dim", RANGES.width, fallback ?? hiddenWidth / heads);
   if (headWidth % 2 !== 0) throw invalidField(fields, "head_dim", headWidth, "even");
   if (headWidth * heads > LIMITS.configWidth) {
     throw invalidField(fields, "head_dim", headWidth, `at most ${LIMITS.configWidth} / ${heads} heads`);
   }
   return headWidth;
+}
+
+/** `partial_rotary_factor` of the head's width, among the rope parameters (newer) or beside them. */
+function readRotaryWidth(fields: Fields, headWidth: number, fallback = 1): number {
+  const name = "partial_rotary_factor";
+  const rope = readObject(fields, "rope_parameters") ?? fields;
+  const owner = fieldValue(rope, name) === undefined ? fields : rope;
+  const fraction = readNumber(owner, name, { minimum: 1e-6, maximum: 1 }, fallback);
+  const width = Math.floor(headWidth * fraction);
+  if (width > 0 && width % 2 === 0) return width;
+  throw invalidField(owner, name, fraction, `an even part of a head of ${headWidth}`);
 }
 
 function readFirstClass(fields: Fields): string | null {
@@ -142,9 +198,9 @@ export function readTokens(fields: Fields, name: string): readonly number[] {
   if (value === undefined) return [];
   const list = Array.isArray(value) ? value : [value];
   const inRange = (id: unknown) =>
-    Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) <= TOKEN.maximum;
+    Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) <= RANGES.token.maximum;
   if (isRecord(value) || !list.every(inRange)) {
-    throw invalidField(fields, name, value, `token ids up to ${TOKEN.maximum}`);
+    throw invalidField(fields, name, value, `token ids up to ${RANGES.token.maximum}`);
   }
   return list as number[];
 }

@@ -5,6 +5,6 @@ import type { Program, WeightSpec } from "../backends/program.js";
 /** The head, then layer by layer the matrices in the order of the forward pass. */
 export function listIsqLayers({ weights }: Pick<Program, "weights">): WeightSpec[] {
   const heads = weights.filter(({ role }) => role === "head");
-  const linears = weights.filter(({ role }) => role === "linear");
+  const linears = weights.filter(({ role }) => role === "linear" || role === "expert");
   return [...heads, ...linears];
 }

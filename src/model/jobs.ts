@@ -43,6 +43,7 @@ export async function runScoring(
   await new Promise<void>((resolve, fail) => {
     const job: Job = {
       tokens,
+      promptTokens: tokens.length,
       stepRows,
       wanted: 0,
       ready: true,
@@ -77,6 +78,7 @@ export async function* runText(
   let notify = () => {};
   const job: Job = {
     tokens,
+    promptTokens: tokens.length,
     stepRows,
     wanted: tokens.length - 1,
     ready: true,

@@ -35,8 +35,8 @@ export const DEFAULT_SEQUENCES = 16;
 const DEFAULT_BYTES = 2 ** 30;
 
 /** Bytes of the keys and values of one position, binary32. */
-export function positionByteLength({ cacheLayers, cacheWidth }: Program): number {
-  return 2 * 4 * cacheLayers * cacheWidth;
+export function positionByteLength({ cacheLayers, keyWidth, valueWidth }: Program): number {
+  return 4 * cacheLayers * (keyWidth + valueWidth);
 }
 
 /** What the scheduler of a program is told. */

@@ -12,7 +12,7 @@ import { CACHE_BLOCK, type Program } from "../backends/program.js";
 import type { IsqError } from "../errors.js";
 import { type BlockPool, createBlockPool, createSequence, fullError } from "./cache.js";
 import { createPause } from "./pause.js";
-import { batchOf, type Job, longestWindow, type Piece, type Running, wantedRows } from "./step.js";
+import { batchOf, cacheRoot, type Job, longestWindow, type Piece, type Running, wantedRows } from "./step.js";
 
 export interface SchedulerOptions {
   /** Cache positions of the session, for all jobs together. */
@@ -212,7 +212,8 @@ export class Scheduler {
     const window = this.#window;
     while (this.#waiting.length > 0 && this.#running.length < maxSequences) {
       const job = this.#waiting[0];
-      const sequence = createSequence(pool, { contextLength, window, reuse: reusePrefixes });
+      const root = cacheRoot(this.program, job);
+      const sequence = createSequence(pool, { contextLength, window, reuse: reusePrefixes, root });
       const wanted = [...this.#running, { job, sequence }].reduce(
         (sum, one) => sum + this.#missingOf(one),
         0,

@@ -1,12 +1,14 @@
 /** One step of a scheduler: rows of several jobs as one {@link Batch}. */
 
 import type { Batch, Program } from "../backends/program.js";
-import type { SequenceCache } from "./cache.js";
+import type { Link, SequenceCache } from "./cache.js";
 
 /** Tokens to run, and who gets the logits. */
 export interface Job {
   /** Grows at the end while the job runs. */
   readonly tokens: number[];
+  /** Tokens that were there from the start: they are one call, those after them a call each. */
+  readonly promptTokens: number;
   /** Most rows of one step. */
   readonly stepRows: number;
   /** Logits are wanted of the tokens from this index on. */
@@ -50,6 +52,9 @@ export function batchOf(pieces: readonly Piece[]): Batch {
     sequences: Int32Array.from(rows, ({ sequence }) => sequence),
     blockTables: pieces.map(({ sequence }) => sequence.table),
     outputs: Int32Array.from(outputs),
+    callLengths: Int32Array.from(rows, ({ index, sequence }) =>
+      Math.max(pieces[sequence].job.promptTokens, index + 1),
+    ),
   };
 }
 
@@ -67,4 +72,13 @@ export function longestWindow({ ops }: Program): number | null {
     longest = Math.max(longest, op.window);
   }
   return longest;
+}
+
+/** No published block has this link: those count from 0. */
+const LONG_ROOT = -1;
+
+/** Texts that share keys and values have the same root: whether their prompt is so long that all of it is rotated otherwise. */
+export function cacheRoot({ ops }: Program, { promptTokens }: Job): Link {
+  const isLong = ops.some((op) => op.kind === "rope" && op.long && promptTokens > op.long.beyond);
+  return isLong ? LONG_ROOT : null;
 }

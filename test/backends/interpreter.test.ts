@@ -1,5 +1,5 @@
-import { describe, expect, test } from "vitest";
-import { type Kernels, shareStart, walk } from "../../src/backends/interpreter.js";
+import { expect, test } from "vitest";
+import { callLengthsOf, checkBatch, shareStart } from "../../src/backends/interpreter.js";
 import type { Batch } from "../../src/backends/program.js";
 import { compileModel } from "../../src/model/architectures/index.js";
 import { parseConfig } from "../../src/model/config.js";
@@ -19,60 +19,41 @@ const program = compileModel(
   ),
 );
 
+/** Two sequences, of which the second goes on at position 40. */
 const batch: Batch = {
   tokens: Int32Array.of(1, 2, 3, 4, 5),
-  positions: Int32Array.of(0, 1, 2, 3, 4),
-  sequences: new Int32Array(5),
-  blockTables: [Int32Array.of(0)],
+  positions: Int32Array.of(0, 1, 2, 40, 41),
+  sequences: Int32Array.of(0, 0, 0, 1, 1),
+  blockTables: [Int32Array.of(0), Int32Array.of(1, 2)],
   outputs: Int32Array.of(4),
 };
-
-/** Kernels that only write down, per phase, which units they were given. */
-function record(index: number, count: number) {
-  const phases: { name: string; units: number[] }[] = [{ name: "", units: [] }];
-  const note = (name: string) => (_: unknown, first: number, last: number) => {
-    phases[phases.length - 1] = { name, units: Array.from({ length: last - first }, (_, i) => first + i) };
-  };
-  const names = [
-    "embed",
-    "rmsNorm",
-    "prepare",
-    "linear",
-    "rope",
-    "store",
-    "attend",
-    "gate",
-    "add",
-    "select",
-  ] as const;
-  const kernels = Object.fromEntries(names.map((name) => [name, note(name)])) as unknown as Kernels;
-  walk(program, batch, kernels, { index, count }, () => phases.push({ name: "", units: [] }));
-  return phases.slice(0, -1);
-}
-
-describe("the walk", () => {
-  const whole = record(0, 1);
-
-  test("does every unit of every phase", () => {
-    const units = whole.map((phase) => phase.units.length);
-    const perLayer = [5, 5, 24, 5, 8, 5, 8, 15, 5, 5, 15, 5, 24, 120, 5, 5, 40, 5, 40, 200, 5, 24, 120];
-    expect(units).toEqual([5, ...perLayer, ...perLayer, 1, 1, 1, 100]);
-  });
-
-  test.each([2, 3, 7])(
-    "%i parts share each phase: nothing twice, nothing left out, as many barriers",
-    (count) => {
-      const parts = Array.from({ length: count }, (_, index) => record(index, count));
-      for (const part of parts) expect(part).toHaveLength(whole.length);
-      for (const [i, phase] of whole.entries()) {
-        expect(parts.flatMap((part) => part[i].units)).toEqual(phase.units);
-      }
-    },
-  );
-});
 
 test("shares are whole grains, as even as that allows", () => {
   expect([0, 1, 2, 3].map((index) => shareStart(100, 16, index, 3))).toEqual([0, 32, 64, 100]);
   expect([0, 1, 2].map((index) => shareStart(5, 1, index, 2))).toEqual([0, 2, 5]);
   expect([0, 1, 2].map((index) => shareStart(0, 16, index, 2))).toEqual([0, 0, 0]);
+});
+
+test("a call is as long as its batch says, or as the step makes its sequences", () => {
+  expect([...callLengthsOf(batch)]).toEqual([3, 3, 3, 42, 42]);
+  const callLengths = Int32Array.of(7, 7, 7, 41, 42);
+  expect([...callLengthsOf({ ...batch, callLengths })]).toEqual([...callLengths]);
+});
+
+test("batches that would leave the program or the cache are refused", () => {
+  checkBatch(program, batch, 3);
+  const refused = (change: Partial<Batch>, blocks: number, tag: string) =>
+    expect(() => checkBatch(program, { ...batch, ...change }, blocks)).toThrow(
+      expect.objectContaining({ tag }),
+    );
+  refused({}, 2, "prompt/length");
+  refused({ tokens: new Int32Array(0) }, 3, "prompt/empty");
+  refused({ tokens: Int32Array.of(1, 2, 3, 4, 100) }, 3, "prompt/token");
+  refused({ tokens: Int32Array.of(1, 2, 3, 4, -1) }, 3, "prompt/token");
+  refused({ positions: Int32Array.of(0, 1, 2, 40, 64) }, 3, "prompt/length");
+  refused({ positions: Int32Array.of(0, 1, 2, 40, -1) }, 3, "prompt/length");
+  refused({ sequences: Int32Array.of(0, 0, 0, 1, 2) }, 3, "prompt/length");
+  refused({ positions: Int32Array.of(0) }, 3, "shape/mismatch");
+  refused({ outputs: Int32Array.of(5) }, 3, "shape/mismatch");
+  refused({ callLengths: Int32Array.of(5) }, 3, "shape/mismatch");
 });

@@ -32,7 +32,7 @@ const PROGRAM: Program = {
   ],
   ropes: [],
   ops: [
-    { kind: "embed", weight: TABLE, out: 0 },
+    { kind: "embed", weight: TABLE, out: 0, index: "tokens" },
     { kind: "rmsNorm", x: 0, weight: NORM, out: 1, width: WIDTH, epsilon: 1e-5 },
     { kind: "select", x: 1, out: 2 },
     { kind: "linear", x: 2, weight: MATRIX, bias: BIAS, out: 3 },
@@ -41,7 +41,8 @@ const PROGRAM: Program = {
   vocabulary: OUTPUTS,
   contextLength: 64,
   cacheLayers: 0,
-  cacheWidth: 0,
+  keyWidth: 0,
+  valueWidth: 0,
 };
 
 const BACKENDS: readonly (readonly [string, () => Backend | Promise<Backend>])[] = [

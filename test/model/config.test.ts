@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { type ErrorTag, IsqError } from "../../src/errors.js";
 import { compileModel } from "../../src/model/architectures/index.js";
-import { parseConfig, readDecoderConfig, readSlidingWindow } from "../../src/model/config.js";
+import { parseConfig, readDecoderConfig } from "../../src/model/config.js";
+import { readSlidingWindow } from "../../src/model/windows.js";
 
 const BASE = {
   architectures: ["LlamaForCausalLM"],
@@ -114,10 +115,10 @@ describe("a decoder's config", () => {
     ["heads wider than any", { head_dim: 1_000_000 }, "config/invalid", "head_dim"],
     ["no epsilon to speak of", { rms_norm_eps: 0 }, "config/invalid", "rms_norm_eps"],
     ["another activation", { hidden_act: "relu" }, "config/invalid", "hidden_act"],
-    ["an unknown scaling", { rope_scaling: { type: "yarn" } }, "config/invalid", "rope_scaling.type"],
+    ["an unknown scaling", { rope_scaling: { type: "dynamic" } }, "config/invalid", "rope_scaling.type"],
     [
       "an unknown newer scaling",
-      { rope_parameters: { rope_type: "yarn" } },
+      { rope_parameters: { rope_type: "dynamic" } },
       "config/invalid",
       "rope_parameters.rope_type",
     ],
@@ -184,7 +185,13 @@ describe("a compiled program", () => {
       tiedTo: "model.embed_tokens.weight",
       shape: [32, 64],
     });
-    expect(program).toMatchObject({ vocabulary: 32, contextLength: 128, cacheLayers: 2, cacheWidth: 32 });
+    expect(program).toMatchObject({
+      vocabulary: 32,
+      contextLength: 128,
+      cacheLayers: 2,
+      keyWidth: 32,
+      valueWidth: 32,
+    });
   });
 
   test("has biases where the config says so", () => {

@@ -87,6 +87,12 @@ export function bits(values: Float32Array): Uint32Array {
   return new Uint32Array(values.buffer, values.byteOffset, values.length);
 }
 
+/** How many values differ in a bit from those with the bits `expected`; infinite where the lengths differ. */
+export function differingBits(values: Float32Array, expected: Uint32Array): number {
+  if (values.length !== expected.length) return Number.POSITIVE_INFINITY;
+  return bits(values).reduce((count, word, i) => count + (word === expected[i] ? 0 : 1), 0);
+}
+
 /** Root mean square of the difference over that of `expected`. */
 export function relativeError(actual: Float32Array, expected: Float32Array): number {
   let noise = 0;

@@ -4,12 +4,51 @@ import type { Program } from "../../backends/program.js";
 import { IsqError } from "../../errors.js";
 import type { ModelConfig } from "../config.js";
 import type { Architecture } from "./architecture.js";
+import { deepseekv2 } from "./deepseekv2.js";
+import { deepseekv3 } from "./deepseekv3.js";
+import { gemma } from "./gemma.js";
+import { gemma2 } from "./gemma2.js";
+import { gemma3 } from "./gemma3.js";
+import { gpt2 } from "./gpt2.js";
+import { granite } from "./granite.js";
 import { llama } from "./llama.js";
 import { mistral } from "./mistral.js";
+import { mixtral } from "./mixtral.js";
+import { olmo2 } from "./olmo2.js";
+import { phi2 } from "./phi2.js";
+import { phi35moe } from "./phi3.5moe.js";
+import { phi3 } from "./phi3.js";
+import { qwen2 } from "./qwen2.js";
+import { qwen2moe } from "./qwen2moe.js";
+import { qwen3 } from "./qwen3.js";
+import { qwen3moe } from "./qwen3moe.js";
+import { smollm3 } from "./smollm3.js";
+import { starcoder2 } from "./starcoder2.js";
 
 export type { Architecture } from "./architecture.js";
 
-export const ARCHITECTURES: readonly Architecture[] = [llama, mistral];
+export const ARCHITECTURES: readonly Architecture[] = [
+  llama,
+  mistral,
+  mixtral,
+  phi2,
+  phi3,
+  phi35moe,
+  qwen2,
+  qwen3,
+  qwen2moe,
+  qwen3moe,
+  gemma,
+  gemma2,
+  gemma3,
+  starcoder2,
+  smollm3,
+  olmo2,
+  granite,
+  gpt2,
+  deepseekv2,
+  deepseekv3,
+];
 
 /** The names the `-a` option takes. */
 export const ARCHITECTURE_NAMES: readonly string[] = ARCHITECTURES.map((architecture) => architecture.name);

@@ -1,5 +1,7 @@
+import { attentionOf } from "../attention.js";
 import { readDecoderConfig } from "../config.js";
-import { compileDecoder } from "../decoder.js";
+import { compileDecoder, preNorm } from "../decoder.js";
+import { mlpOf } from "../feed-forward.js";
 import type { Architecture } from "./architecture.js";
 
 /** Llama 1 to 3. */
@@ -7,5 +9,10 @@ export const llama: Architecture = {
   name: "llama",
   classNames: ["LlamaForCausalLM"],
   modelTypes: ["llama"],
-  compile: (fields) => compileDecoder(readDecoderConfig(fields)),
+  compile(fields) {
+    const config = readDecoderConfig(fields);
+    return compileDecoder(config, (layer) =>
+      preNorm(layer, attentionOf(config, layer), mlpOf(config, layer)),
+    );
+  },
 };

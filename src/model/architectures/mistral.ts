@@ -1,5 +1,8 @@
-import { readDecoderConfig, readSlidingWindow } from "../config.js";
-import { compileDecoder } from "../decoder.js";
+import { attentionOf } from "../attention.js";
+import { readDecoderConfig } from "../config.js";
+import { compileDecoder, preNorm } from "../decoder.js";
+import { mlpOf } from "../feed-forward.js";
+import { readSlidingWindow } from "../windows.js";
 import type { Architecture } from "./architecture.js";
 
 /** Mistral: llama with an optional sliding window and no biases. */
@@ -7,10 +10,11 @@ export const mistral: Architecture = {
   name: "mistral",
   classNames: ["MistralForCausalLM"],
   modelTypes: ["mistral"],
-  compile: (fields) =>
-    compileDecoder({
-      ...readDecoderConfig(fields),
-      slidingWindow: readSlidingWindow(fields),
-      attentionBias: false,
-    }),
+  compile(fields) {
+    const config = { ...readDecoderConfig(fields), attentionBias: false };
+    const window = readSlidingWindow(fields);
+    return compileDecoder(config, (layer) =>
+      preNorm(layer, attentionOf(config, layer, { window }), mlpOf(config, layer)),
+    );
+  },
 };

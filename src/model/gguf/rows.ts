@@ -43,7 +43,8 @@ export function transposeMatrix(
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const from = (row * columns + column) * elementBytes;
-      out.set(data.subarray(from, from + elementBytes), (column * rows + row) * elementBytes);
+      const to = (column * rows + row) * elementBytes;
+      for (let i = 0; i < elementBytes; i++) out[to + i] = data[from + i];
     }
   }
   return out;
