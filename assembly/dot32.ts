@@ -1,12 +1,13 @@
-// Integer matrix products of the types with blocks of 32 and of Q8_K with itself, in ggml's order: one exact integer per
-// block, one float step per block, blocks in order.
+// Integer products of the types with blocks of 32 with one row of activations, and of Q8_K with itself, in ggml's order: one
+// exact integer per block, one float step per block, blocks in order. Q8_0 has q8_0_quads.ts; many rows have tile32.ts.
 
 import { fifthBytes } from "./block32";
-import { floatsFromHalves, loadHalf } from "./f16";
+import { loadHalf } from "./f16";
 import { CHUNK_CODES, CHUNK_D, CHUNK_M } from "./memory";
+import { totals } from "./quads";
 import { WIDE_FOUR_BYTES, WIDE_K_BYTES, WIDE_S, WIDE_SCALE, WIDE_SCALES } from "./wide";
 
-/** Blocks of a weight row that are unpacked together; what comes before is kept as a partial sum in `out`. */
+/** Blocks of a weight row that are unpacked together. */
 const CHUNK: i32 = 64;
 
 /** The types, in the order of the table. */
@@ -20,7 +21,7 @@ export const Q8_1 = 5;
 /** Codes of one block as signed bytes, its scale and minimum. */
 // @ts-ignore: decorator
 @inline
-function unpackBlock(block: usize, at: usize, type: i32): void {
+export function unpackBlock(block: usize, at: usize, type: i32): void {
   const codes = CHUNK_CODES + (at << 5);
   store<f32>(CHUNK_D + (at << 2), loadHalf(block));
   if (type == Q8_0 || type == Q8_1) {
@@ -64,37 +65,14 @@ function partials(codes: usize, q: usize): v128 {
   );
 }
 
-/** Lane k: the total of the k-th vector. */
-// @ts-ignore: decorator
-@inline
-function totals(a: v128, b: v128, c: v128, d: v128): v128 {
-  const ab = i32x4.add(v128.shuffle<i32>(a, b, 0, 4, 1, 5), v128.shuffle<i32>(a, b, 2, 6, 3, 7));
-  const cd = i32x4.add(v128.shuffle<i32>(c, d, 0, 4, 1, 5), v128.shuffle<i32>(c, d, 2, 6, 3, 7));
-  return i32x4.add(v128.shuffle<i64>(ab, cd, 0, 2), v128.shuffle<i64>(ab, cd, 1, 3));
-}
-
 /** The float steps of four blocks. */
 // @ts-ignore: decorator
 @inline
-function steps(integers: v128, dx: v128, dy: v128, mx: v128, sy: v128, type: i32): v128 {
+export function steps(integers: v128, dx: v128, dy: v128, mx: v128, sy: v128, type: i32): v128 {
   const sum = f32x4.convert_i32x4_s(integers);
   if (type == Q4_0 || type == Q8_1) return f32x4.mul(f32x4.mul(sum, dx), dy);
   const product = f32x4.mul(f32x4.mul(dx, dy), sum);
   return type == Q4_1 || type == Q5_1 ? f32x4.add(product, f32x4.mul(mx, sy)) : product;
-}
-
-/** Four halves `stride` bytes apart. */
-// @ts-ignore: decorator
-@inline
-function gatherHalves(at: usize, stride: usize): v128 {
-  return floatsFromHalves(
-    i32x4(
-      load<u16>(at),
-      load<u16>(at + stride),
-      load<u16>(at + stride * 2),
-      load<u16>(at + stride * 3),
-    ),
-  );
 }
 
 /** The products of four blocks, `stride` bytes apart, with wide activations at `y`: one float each. */
@@ -134,57 +112,19 @@ function dotChunk(sum: f32, y: usize, blocks: i32, type: i32): f32 {
   return sum;
 }
 
-/** Q8_0 with one row: codes are read where they are. */
-function matmulQ8Row(weights: usize, activations: usize, out: usize, outputs: i32, blocks: i32): void {
-  for (; outputs > 0; outputs--, out += 4) {
-    let sum: f32 = 0;
-    let y = activations;
-    let left = blocks;
-    for (; left >= 4; left -= 4, weights += 136, y += WIDE_FOUR_BYTES) {
-      const d = gatherHalves(weights, 34);
-      sum = addTerms(sum, termsOfFour(weights + 2, 34, d, d, y, Q8_0), 4);
-    }
-    for (let b: usize = 0; <i32>b < left; b++, weights += 34) {
-      const p = partials(weights + 2, y + (b << 6));
-      const dy = v128.load32_splat(y + WIDE_SCALES + (b << 2));
-      const d = f32x4.splat(loadHalf(weights));
-      sum += f32x4.extract_lane(steps(totals(p, p, p, p), d, dy, d, dy, Q8_0), 0);
-    }
-    store<f32>(out, sum);
-  }
-}
-
-/** out[r·outStride + o] = weight row o · activation row r. */
+/** out[o] = weight row o · the activation row, which q8_0_widen or q8_1_widen made. */
 // @ts-ignore: decorator
 @inline
-export function matmul32(
-  weights: usize,
-  activations: usize,
-  out: usize,
-  outputs: i32,
-  rows: i32,
-  width: i32,
-  outStride: i32,
-  type: i32,
-  blockBytes: usize,
-): void {
+export function matvec32(weights: usize, activations: usize, out: usize, outputs: i32, width: i32, type: i32, blockBytes: usize): void {
   const blocks = width >> 5;
-  if (type == Q8_0 && rows == 1) {
-    matmulQ8Row(weights, activations, out, outputs, blocks);
-    return;
-  }
-  const stride = <usize>((blocks + 3) >> 2) * WIDE_FOUR_BYTES;
-  for (let o = 0; o < outputs; o++, out += 4) {
+  for (; outputs > 0; outputs--, out += 4) {
+    let sum: f32 = 0;
     for (let first = 0; first < blocks; first += CHUNK) {
       const count = min<i32>(CHUNK, blocks - first);
       for (let b = 0; b < count; b++, weights += blockBytes) unpackBlock(weights, <usize>b, type);
-      let y = activations + <usize>(first >> 2) * WIDE_FOUR_BYTES;
-      let result = out;
-      for (let r = 0; r < rows; r++, y += stride, result += <usize>outStride << 2) {
-        store<f32>(result, dotChunk(first == 0 ? 0 : load<f32>(result), y, count, type));
-      }
+      sum = dotChunk(sum, activations + <usize>(first >> 2) * WIDE_FOUR_BYTES, count, type);
     }
-    if (blocks == 0) for (let r = 0; r < rows; r++) store<f32>(out + (<usize>(r * outStride) << 2), 0);
+    store<f32>(out, sum);
   }
 }
 

@@ -9,6 +9,7 @@ export {
   q4_0_quantize_mistralrs,
   q4_0_dequantize,
   q4_0_matmul,
+  q4_0_matvec,
 } from "./q4_0";
 export {
   Q4_1_BLOCK_ELEMENTS,
@@ -17,6 +18,7 @@ export {
   q4_1_quantize_mistralrs,
   q4_1_dequantize,
   q4_1_matmul,
+  q4_1_matvec,
 } from "./q4_1";
 export {
   Q5_0_BLOCK_ELEMENTS,
@@ -25,6 +27,7 @@ export {
   q5_0_quantize_mistralrs,
   q5_0_dequantize,
   q5_0_matmul,
+  q5_0_matvec,
 } from "./q5_0";
 export {
   Q5_1_BLOCK_ELEMENTS,
@@ -33,6 +36,7 @@ export {
   q5_1_quantize_mistralrs,
   q5_1_dequantize,
   q5_1_matmul,
+  q5_1_matvec,
 } from "./q5_1";
 export {
   Q8_0_BLOCK_ELEMENTS,
@@ -49,6 +53,7 @@ export {
   q8_1_quantize_mistralrs,
   q8_1_dequantize,
   q8_1_matmul,
+  q8_1_matvec,
 } from "./q8_1";
 export {
   Q8K_BLOCK_ELEMENTS,
@@ -72,6 +77,7 @@ export {
   q5_k_quantize_mistralrs,
   q5_k_dequantize,
   q5_k_matmul,
+  q5_k_matvec,
 } from "./q5_k";
 export {
   Q2K_BLOCK_ELEMENTS,
@@ -80,6 +86,7 @@ export {
   q2_k_quantize_mistralrs,
   q2_k_dequantize,
   q2_k_matmul,
+  q2_k_matvec,
 } from "./q2_k";
 export {
   Q3K_BLOCK_ELEMENTS,
@@ -88,6 +95,7 @@ export {
   q3_k_quantize_mistralrs,
   q3_k_dequantize,
   q3_k_matmul,
+  q3_k_matvec,
 } from "./q3_k";
 export {
   Q6K_BLOCK_ELEMENTS,
@@ -96,6 +104,7 @@ export {
   q6_k_quantize_mistralrs,
   q6_k_dequantize,
   q6_k_matmul,
+  q6_k_matvec,
 } from "./q6_k";
 export { matmulQ8K as q8_k_matmul } from "./dot32";
 export {
@@ -140,4 +149,15 @@ export {
 export { gate_rows, activate_rows, add_rows, add_scaled_rows, scale_rows, combine_rows } from "./elements";
 export { first_non_finite } from "./finite";
 export { logits_largest, logits_weights } from "./sample";
-export { q8_0_widen, q8_1_widen, q8_k_widen } from "./wide";
+export { q8_0_pack, q8_0_unpack, q8_0_matvec } from "./q8_0_quads";
+export { q4_k_pack, q4_k_unpack, q4_k_matvec } from "./q4_k_quads";
+export {
+  q8_0_widen,
+  q8_1_widen,
+  q8_k_widen,
+  q8_0_widen_four,
+  q8_1_widen_four,
+  q8_k_widen_four,
+  q8_0_widen_pairs,
+  q8_k_widen_nibbles,
+} from "./wide";

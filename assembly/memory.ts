@@ -74,5 +74,19 @@ export const HQQ_GROUPS: usize = 28672;
 /** Float sums of the activation rows that a product has under way; ends at 49152. */
 export const LANE_SUMS: usize = 32768;
 
+/** Of four rows: scales as 16-bit integers, sixteen a row (tile-k.ts) or eight; minima likewise; d and dmin as floats. */
+export const QUAD_SCALES: usize = 49152;
+export const QUAD_MINS: usize = QUAD_SCALES + 128;
+export const QUAD_D: usize = QUAD_MINS + 128;
+export const QUAD_DMIN: usize = QUAD_D + 16;
+/** Written and never read. */
+export const BARRIER: usize = QUAD_DMIN + 16;
+
+/** Weights of a tile as 16-bit integers: four rows and one block of a K type, or eight rows and eight blocks of 32. */
+export const TILE_CODES: usize = 53248;
+/** Scales and minima of eight rows and eight blocks of 32, as floats. */
+export const TILE_D: usize = TILE_CODES + 4096;
+export const TILE_M: usize = TILE_D + 256;
+
 /** First byte that no kernel touches by itself. */
 export const HEAP_BASE: usize = (__heap_base + 63) & ~63;

@@ -1,6 +1,7 @@
 // Q2_K: x ≈ d·scale·code - dmin·min, 2-bit codes, 4-bit scales and minima for every 16 elements; see src/quants/q2_k.ts.
 
-import { matmulK } from "./dot-k";
+import { matvecK } from "./dot-k";
+import { matmulTilesK } from "./tile-k";
 import { loadHalf, storeHalf } from "./f16";
 import { sumsOfSquares256 } from "./importance";
 import { nearestInt, roundAwayInt, transposeOctet } from "./lanes";
@@ -186,6 +187,10 @@ export function q2_k_dequantize(src: usize, dst: usize, count: i32): void {
   }
 }
 
+export function q2_k_matvec(weights: usize, activations: usize, out: usize, outputs: i32, width: i32): void {
+  matvecK(weights, activations, out, outputs, width, 2, 84);
+}
+
 export function q2_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmulK(weights, activations, out, outputs, rows, width, outStride, 2, 84);
+  matmulTilesK(weights, activations, out, outputs, rows, width, outStride, 2);
 }

@@ -1,6 +1,7 @@
 // Q3_K: x ≈ d·(scale - 32)·(code - 4), 6-bit scales for every 16 elements, high bits apart; see src/quants/q3_k.ts.
 
-import { matmulK } from "./dot-k";
+import { matvecK } from "./dot-k";
+import { matmulTilesK } from "./tile-k";
 import { storeDecoded } from "./block32";
 import { loadHalf, storeHalf } from "./f16";
 import { sumsOfSquares256 } from "./importance";
@@ -232,6 +233,10 @@ export function q3_k_dequantize(src: usize, dst: usize, count: i32): void {
   }
 }
 
+export function q3_k_matvec(weights: usize, activations: usize, out: usize, outputs: i32, width: i32): void {
+  matvecK(weights, activations, out, outputs, width, 3, 110);
+}
+
 export function q3_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmulK(weights, activations, out, outputs, rows, width, outStride, 3, 110);
+  matmulTilesK(weights, activations, out, outputs, rows, width, outStride, 3);
 }

@@ -2,7 +2,8 @@
 
 import { encodeAffine32 } from "./affine32";
 import { storeDecoded } from "./block32";
-import { matmul32, Q4_1 } from "./dot32";
+import { matvec32, Q4_1 } from "./dot32";
+import { matmulTiles32 } from "./tile32";
 import { loadHalf } from "./f16";
 import { searchAffineRows } from "./searched32";
 
@@ -36,6 +37,10 @@ export function q4_1_dequantize(src: usize, dst: usize, count: i32): void {
   }
 }
 
+export function q4_1_matvec(weights: usize, activations: usize, out: usize, outputs: i32, width: i32): void {
+  matvec32(weights, activations, out, outputs, width, Q4_1, 20);
+}
+
 export function q4_1_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmul32(weights, activations, out, outputs, rows, width, outStride, Q4_1, 20);
+  matmulTiles32(weights, activations, out, outputs, rows, width, outStride, Q4_1, 20);
 }

@@ -1,7 +1,7 @@
 // Q4_K: x ≈ d·scale·code - dmin·min, 4-bit codes, 6-bit scales and minima for every 32 elements.
 
-import { matmulK } from "./dot-k";
 import { decodeSixBit, encodeSixBit } from "./k4";
+import { matmulTilesK } from "./tile-k";
 
 export const Q4K_BLOCK_ELEMENTS: i32 = 256;
 export const Q4K_BLOCK_BYTES: i32 = 144;
@@ -19,5 +19,5 @@ export function q4_k_dequantize(src: usize, dst: usize, count: i32): void {
 }
 
 export function q4_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmulK(weights, activations, out, outputs, rows, width, outStride, 4, 144);
+  matmulTilesK(weights, activations, out, outputs, rows, width, outStride, 4);
 }

@@ -2,7 +2,8 @@
 
 import { encodeSymmetric32 } from "./symmetric32";
 import { fifthBytes, storeDecoded } from "./block32";
-import { matmul32, Q5_0 } from "./dot32";
+import { matvec32, Q5_0 } from "./dot32";
+import { matmulTiles32 } from "./tile32";
 import { loadHalf } from "./f16";
 import { searchSymmetricRows } from "./searched32";
 
@@ -37,6 +38,10 @@ export function q5_0_dequantize(src: usize, dst: usize, count: i32): void {
   }
 }
 
+export function q5_0_matvec(weights: usize, activations: usize, out: usize, outputs: i32, width: i32): void {
+  matvec32(weights, activations, out, outputs, width, Q5_0, 22);
+}
+
 export function q5_0_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmul32(weights, activations, out, outputs, rows, width, outStride, Q5_0, 22);
+  matmulTiles32(weights, activations, out, outputs, rows, width, outStride, Q5_0, 22);
 }

@@ -1,6 +1,7 @@
 // Q5_K: as Q4_K with 5-bit codes, fifth bits apart.
 
-import { matmulK } from "./dot-k";
+import { matvecK } from "./dot-k";
+import { matmulTilesK } from "./tile-k";
 import { decodeSixBit, encodeSixBit } from "./k4";
 
 export const Q5K_BLOCK_ELEMENTS: i32 = 256;
@@ -18,6 +19,10 @@ export function q5_k_dequantize(src: usize, dst: usize, count: i32): void {
   for (const end = dst + (<usize>count << 2); dst < end; src += 176, dst += 1024) decodeSixBit(src, dst, 31);
 }
 
+export function q5_k_matvec(weights: usize, activations: usize, out: usize, outputs: i32, width: i32): void {
+  matvecK(weights, activations, out, outputs, width, 5, 176);
+}
+
 export function q5_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmulK(weights, activations, out, outputs, rows, width, outStride, 5, 176);
+  matmulTilesK(weights, activations, out, outputs, rows, width, outStride, 5);
 }

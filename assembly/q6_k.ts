@@ -1,6 +1,7 @@
 // Q6_K: x ≈ d·scale·(code - 32), 8-bit scales for every 16 elements, upper two bits apart; see src/quants/q6_k.ts.
 
-import { matmulK } from "./dot-k";
+import { matvecK } from "./dot-k";
+import { matmulTilesK } from "./tile-k";
 import { nibblesOf, storeDecoded } from "./block32";
 import { loadHalf, storeHalf } from "./f16";
 import { nearestInt, roundAwayInt, transposeOctet } from "./lanes";
@@ -118,6 +119,10 @@ function decode(values: v128, scale: f32, out: usize): void {
   storeDecoded(values, d, d, false, out);
 }
 
+export function q6_k_matvec(weights: usize, activations: usize, out: usize, outputs: i32, width: i32): void {
+  matvecK(weights, activations, out, outputs, width, 6, 210);
+}
+
 export function q6_k_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmulK(weights, activations, out, outputs, rows, width, outStride, 6, 210);
+  matmulTilesK(weights, activations, out, outputs, rows, width, outStride, 6);
 }

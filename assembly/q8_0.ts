@@ -1,6 +1,7 @@
 // Q8_0: x ≈ d·q. Also the activations of Q4_0, Q5_0 and Q8_0.
 
-import { matmul32, Q8_0 } from "./dot32";
+import { Q8_0 } from "./dot32";
+import { matmulTiles32 } from "./tile32";
 import { LARGEST, SMALLEST, signedPeak, storeDecoded } from "./block32";
 import { loadHalf, storeHalf } from "./f16";
 import { packSignedBytes, roundAway } from "./lanes";
@@ -82,5 +83,5 @@ export function q8_0_dequantize(src: usize, dst: usize, count: i32): void {
 }
 
 export function q8_0_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmul32(weights, activations, out, outputs, rows, width, outStride, Q8_0, 34);
+  matmulTiles32(weights, activations, out, outputs, rows, width, outStride, Q8_0, 34);
 }

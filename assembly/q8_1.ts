@@ -1,6 +1,7 @@
 // Q8_1: Q8_0 with s, the scaled sum of the codes. Also the activations of Q4_1 and Q5_1.
 
-import { matmul32, Q8_1 } from "./dot32";
+import { matvec32, Q8_1 } from "./dot32";
+import { matmulTiles32 } from "./tile32";
 import { storeDecoded } from "./block32";
 import { floatFromHalf, halfFromFloat, loadHalf, storeHalf } from "./f16";
 import { encodeBytes32 } from "./q8_0";
@@ -51,6 +52,10 @@ export function q8_1_dequantize(src: usize, dst: usize, count: i32): void {
   }
 }
 
+export function q8_1_matvec(weights: usize, activations: usize, out: usize, outputs: i32, width: i32): void {
+  matvec32(weights, activations, out, outputs, width, Q8_1, 36);
+}
+
 export function q8_1_matmul(weights: usize, activations: usize, out: usize, outputs: i32, rows: i32, width: i32, outStride: i32): void {
-  matmul32(weights, activations, out, outputs, rows, width, outStride, Q8_1, 36);
+  matmulTiles32(weights, activations, out, outputs, rows, width, outStride, Q8_1, 36);
 }

@@ -2,8 +2,9 @@
 
 import { threads } from "../src/backends/threads.js";
 import { wasm } from "../src/backends/wasm.js";
+import { activationBytes, multiplyCoded } from "../src/backends/wasm-activations.js";
 import { Bank } from "../src/backends/wasm-bank.js";
-import { wideRowBytes } from "../src/backends/wasm-linear.js";
+import { packRows, roomOf } from "../src/backends/wasm-quads.js";
 import {
   bfloatFromFloat,
   floatFromBfloat,
@@ -63,15 +64,21 @@ async function makeWasm(): Promise<Codec> {
     dequantize: (tensor) => backend.dequantize(tensor),
     dotOrders: ["ggml"],
     dot(type, weights, activations) {
-      const { stem, blockBytes, blockElements, dotPartner } = TYPES[type];
+      const { blockBytes, blockElements } = TYPES[type];
       const width = (weights.length / blockBytes) * blockElements;
-      const partner = dotPartner as IsqType;
-      const wideBytes = wideRowBytes(partner, width);
-      const [w, a, wide, out] = bank.scratch(weights.length, activations.length, wideBytes, 4);
-      bank.bytes.set(weights, w);
-      bank.bytes.set(activations, a);
-      bank.call(`${TYPES[partner].stem}_widen`, a, wide, 1, width);
-      bank.call(`${stem}_matmul`, w, wide, out, 1, 1, width, 1);
+      const { wide: wideBytes } = activationBytes(type, width);
+      const address = bank.allocate(roomOf(type, 1) * weights.length);
+      bank.bytes.set(weights, address);
+      packRows({ bank, address, rows: 1 }, type, width, weights.length);
+      // Four rows of activations meet other kernels than the fifth.
+      const rows = 5;
+      const sizes = [activations.length, wideBytes, 4].map((size) => rows * size);
+      const [coded, wide, out] = bank.scratch(...sizes);
+      for (let r = 0; r < rows; r++) bank.bytes.set(activations, coded + r * activations.length);
+      multiplyCoded(bank, type, { weights: address, coded, wide, out }, 1, rows, width);
+      bank.free(address);
+      const bits = new Set(bank.words.slice(out / 4, out / 4 + rows));
+      if (bits.size !== 1) throw new Error(`${type}: ${[...bits]} for the same rows`);
       return bank.floats[out / 4];
     },
     convert: {

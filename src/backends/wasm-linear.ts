@@ -4,9 +4,11 @@ import { type Algorithm, type IsqType, TYPES } from "../quants/table.js";
 import { rowElements } from "../quants/tensor.js";
 import type { DenseType, Tensor } from "./backend.js";
 import { isDense } from "./reference-linear.js";
+import { activationBytes, multiplyCoded, partnerOf } from "./wasm-activations.js";
 import type { Bank, Banks } from "./wasm-bank.js";
 import { unitOf } from "./wasm-decode.js";
 import { flatRowBytes, flattenCodes } from "./wasm-groups.js";
+import { packRows, roomOf } from "./wasm-quads.js";
 
 /** Consecutive rows of a weight in one memory. */
 interface Piece {
@@ -41,8 +43,8 @@ const PIECE_BYTES = 8 * 2 ** 20;
 export type RowForm = Pick<PlacedRows, "type" | "algorithm" | "dequantizeScale" | "width">;
 
 /**
- * Makes room for rows `first` to `last`; the caller fills the pieces (block, FP8 and dense types). Throws
- * `backend/memory` and leaves nothing behind.
+ * Makes room for rows `first` to `last` (block, FP8 and dense types); the caller writes them as they are stored and calls
+ * {@link finishRows}. Throws `backend/memory` and leaves nothing behind.
  */
 export async function reserveRows(
   banks: Banks,
@@ -52,19 +54,25 @@ export async function reserveRows(
 ): Promise<PlacedRows> {
   const { elements, bytes } = unitOf(form.type);
   const rowBytes = (form.width / elements) * bytes;
-  const rowsPerPiece = Math.max(1, Math.floor(PIECE_BYTES / Math.max(1, rowBytes)));
+  const rowsPerPiece = 4 * Math.max(1, Math.floor(PIECE_BYTES / Math.max(1, 4 * rowBytes)));
   const pieces: Piece[] = [];
   const placed = { ...form, rowBytes, pieces };
   try {
     for (let row = first; row < last; row += rowsPerPiece) {
       const rows = Math.min(rowsPerPiece, last - row);
-      pieces.push({ ...(await banks.allocate(rows * rowBytes)), firstRow: row, rows });
+      const room = roomOf(form.type, rows);
+      pieces.push({ ...(await banks.allocate(room * rowBytes)), firstRow: row, rows });
     }
   } catch (error) {
     freeRows(placed);
     throw error;
   }
   return placed;
+}
+
+/** Brings rows that were written into the form of the products. */
+export function finishRows({ type, width, rowBytes, pieces }: PlacedRows): void {
+  for (const piece of pieces) packRows(piece, type, width, rowBytes);
 }
 
 export function freeRows({ pieces }: PlacedRows): void {
@@ -99,10 +107,11 @@ export async function placeRows(
   for (const { bank, address, firstRow, rows } of placed.pieces) {
     bank.bytes.set(tensor.data.subarray(firstRow * rowBytes, (firstRow + rows) * rowBytes), address);
   }
+  finishRows(placed);
   return placed;
 }
 
-/** Writes bytes at an offset from the first row that is placed. */
+/** Writes bytes at an offset from the first row that is reserved. */
 export function writeRows({ pieces, rowBytes }: PlacedRows, bytes: Uint8Array, offset: number): void {
   const origin = pieces[0].firstRow;
   for (const { bank, address, firstRow, rows } of pieces) {
@@ -176,24 +185,24 @@ export function multiplyRows(
   load: (row: number, count: number, bank: Bank, address: number) => void,
   store: StoreOutputs,
 ): void {
-  const { width, pieces } = placed;
-  const partner = partnerOf(placed.type);
-  const codedRow = partner === null ? 0 : rowBytesOf(partner, width);
-  const wideRow = partner === null ? 0 : wideRowBytes(partner, width);
+  const { width, pieces, type } = placed;
+  const partner = partnerOf(type);
+  const bytes = partner === null ? { coded: 0, wide: 0 } : activationBytes(type as IsqType, width);
   for (const piece of pieces) {
-    const each = 4 * width + codedRow + wideRow + 4 * piece.rows;
-    const step = Math.max(1, Math.min(rows, Math.floor(STAGE_BYTES / each)));
+    const each = 4 * width + bytes.coded + bytes.wide + 4 * piece.rows;
+    const step = 4 * Math.max(1, Math.floor(STAGE_BYTES / (4 * each)));
     const { bank } = piece;
     for (let row = 0; row < rows; row += step) {
       const count = Math.min(step, rows - row);
-      const sizes = [4 * width, codedRow, wideRow, 4 * piece.rows].map((size) => size * count);
+      const sizes = [4 * width, bytes.coded, bytes.wide, 4 * piece.rows].map((size) => size * count);
       const [x, coded, wide, out] = bank.scratch(...sizes);
       load(row, count, bank, x);
-      if (partner !== null) {
+      if (partner === null) multiplyPiece(placed, piece, x, out, count);
+      else {
         bank.call(`${TYPES[partner].stem}_quantize_ggml`, x, 0, coded, count, width);
-        bank.call(`${TYPES[partner].stem}_widen`, coded, wide, count, width);
+        const areas = { weights: piece.address, coded, wide, out };
+        multiplyCoded(bank, type as IsqType, areas, piece.rows, count, width);
       }
-      multiplyPiece(placed, piece, partner === null ? x : wide, out, count);
       const floats = bank.floats;
       for (let r = 0; r < count; r++) {
         const start = out / 4 + r * piece.rows;
@@ -203,21 +212,7 @@ export function multiplyRows(
   }
 }
 
-export function partnerOf(type: IsqType | DenseType): IsqType | null {
-  return type === "F32" || type === "F16" || type === "BF16" ? null : TYPES[type].dotPartner;
-}
-
-function rowBytesOf(type: IsqType, width: number): number {
-  const { blockElements, blockBytes } = TYPES[type];
-  return (width / blockElements) * blockBytes;
-}
-
-/** Bytes of a row of activations as the products read it; see assembly/wide.ts. */
-export function wideRowBytes(partner: IsqType, width: number): number {
-  return partner === "Q8K" ? 544 * (width / 256) : 288 * Math.ceil(width / 128);
-}
-
-/** One kernel call: results at `out`, [rows × piece.rows]. */
+/** Products of types that are decoded to floats, results at `out`, [rows × piece.rows]. */
 function multiplyPiece(placed: PlacedRows, piece: Piece, x: number, out: number, rows: number): void {
   const { type, width } = placed;
   const { bank, address } = piece;
@@ -228,7 +223,6 @@ function multiplyPiece(placed: PlacedRows, piece: Piece, x: number, out: number,
   }
   const { family, stem } = TYPES[type];
   if (family === "tensor") bank.call("fp8_matmul", address, placed.dequantizeScale!, ...rest);
-  else if (family === "block") bank.call(`${stem}_matmul`, address, ...rest);
   else {
     const { scales, zeros, groups, firstElement } = piece;
     const name = `${stem}_matmul_${placed.algorithm}`;

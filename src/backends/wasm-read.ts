@@ -6,6 +6,7 @@ import { dataByteLength, elementCount, type QuantizedTensor, rowElements } from 
 import type { DenseTensor, Tensor } from "./backend.js";
 import { flatRowBytes, gatherCodes } from "./wasm-groups.js";
 import type { PlacedRows } from "./wasm-linear.js";
+import { copyRowsTo } from "./wasm-quads.js";
 import type { WeightUse } from "./wasm-weights.js";
 
 type DenseForm = Omit<DenseTensor, "data">;
@@ -76,9 +77,11 @@ export async function readTensor(
 }
 
 /** Copies placed rows to where they belong. */
-export function readRows({ pieces, rowBytes, algorithm, width }: PlacedRows, target: ReadTarget): void {
-  for (const { bank, address, firstRow, rows, scales, zeros, groups } of pieces) {
-    target.data.set(bank.bytes.subarray(address, address + rows * rowBytes), firstRow * rowBytes);
+export function readRows(placed: PlacedRows, target: ReadTarget): void {
+  const { type, pieces, rowBytes, algorithm, width } = placed;
+  for (const piece of pieces) {
+    const { bank, firstRow, scales, zeros, groups } = piece;
+    copyRowsTo(target.data.subarray(firstRow * rowBytes), piece, type, width, rowBytes);
     if (scales === undefined || zeros === undefined) continue;
     const first = algorithm === "hqq" ? Math.floor((firstRow * width) / 64) : 0;
     target.scales!.set(bank.floats.subarray(scales / 4, scales / 4 + groups!), first);

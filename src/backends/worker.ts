@@ -19,7 +19,7 @@ import {
   newBadTile,
   type ValueReader,
 } from "./wasm-encode.js";
-import { freeRows, multiplyRows, placeRows, reserveRows, writeRows } from "./wasm-linear.js";
+import { finishRows, freeRows, multiplyRows, placeRows, reserveRows, writeRows } from "./wasm-linear.js";
 import { Member } from "./wasm-member.js";
 
 interface OpenSession {
@@ -235,6 +235,7 @@ async function placeFile(
       );
       if (result.nonFinite >= 0) Atomics.store(bad, 0, 1);
     } else copyRows(file, share, (bytes, offset) => writeRows(rows, bytes, offset));
+    finishRows(rows);
     team.barrier();
   } catch (error) {
     freeRows(rows);
