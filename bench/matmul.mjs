@@ -1,11 +1,13 @@
 // Speed of the matrix products: one row of activations (generation) and many (prefill), against the dot products of native
 // llama.cpp for AVX2 and for this machine's best instruction set, one thread each. Native multiplies row by row here, which
 // is what its generation does; for many rows its library has blocked kernels of its own, measured by engine.mjs.
-// node bench/matmul.mjs [--types Q4K,Q8_0] [--outputs 4096] [--width 4096] [--batches 1,64,256] [--rounds 7] [--wasm FILE]
-//                       [--no-native] [--no-write]
+// node bench/matmul.mjs [--types Q4K,Q8_0] [--outputs 4096] [--width 4096] [--batches 1,64,256] [--rounds 7] [--no-native]
+//                       [--no-write]
 import { parseArgs } from "node:util";
+import { wasm } from "../dist/backends/wasm.js";
+import { Banks, MOST_BANK_BYTES } from "../dist/backends/wasm-bank.js";
+import { freeRows, multiplyRows, placeRows } from "../dist/backends/wasm-linear.js";
 import { TYPE_NAMES, TYPES } from "../dist/quants/index.js";
-import { loadKernels } from "./lib/kernels.mjs";
 import { gaussian, interleave } from "./lib/measure.mjs";
 import { copyIn, koffi, open } from "./lib/native.mjs";
 import { round, writeResults } from "./lib/results.mjs";
@@ -17,7 +19,6 @@ const { values: flags } = parseArgs({
     width: { type: "string", default: "4096" },
     batches: { type: "string", default: "1,64,256" },
     rounds: { type: "string", default: "7" },
-    wasm: { type: "string" },
     "no-native": { type: "boolean", default: false },
     "no-write": { type: "boolean", default: false },
   },
@@ -28,14 +29,8 @@ const most = Math.max(...batches);
 /** Instruction sets of the native library: AVX2, and what this machine has. */
 const SETS = ["haswell", "zen4"];
 
-const kernel = await loadKernels(8 * outputs * width + 16 * most * width + 4 * most * outputs, flags.wasm);
-const at = {
-  values: kernel.reserve(4 * Math.max(outputs, most) * width),
-  weights: kernel.reserve(1.2 * outputs * width),
-  activations: kernel.reserve(1.2 * most * width),
-  wide: kernel.reserve(2.4 * most * width),
-  out: kernel.reserve(4 * most * outputs),
-};
+const banks = await Banks.open(MOST_BANK_BYTES);
+const backend = await wasm();
 
 let Params;
 
@@ -74,37 +69,29 @@ function nativeProduct(row, set, batch, weights, activations) {
 }
 
 /** Billions of products per second: one multiplication and one addition each. */
-function measure(name) {
+async function measure(name) {
   const row = TYPES[name];
-  const partner = TYPES[row.dotPartner];
-  const bytes = (type, rows) => ((rows * width) / type.blockElements) * type.blockBytes;
-  kernel.put(at.values, gaussian(outputs * width));
-  kernel.kernels[`${row.stem}_quantize_ggml`](at.values, 0, at.weights, outputs, width);
+  const weights = backend.quantize(name, gaussian(outputs * width), { shape: [outputs, width] });
+  const placed = await placeRows(banks, weights, 0, outputs);
   const activations = gaussian(most * width, 5);
-  kernel.put(at.values, activations);
-  const encode = kernel.kernels[`${partner.stem}_quantize_ggml`];
-  const widen = kernel.kernels[`${partner.stem}_widen`];
-  const multiply = kernel.kernels[`${row.stem}_matmul`];
+  const out = new Float32Array(most * outputs);
+  const load = (first, count, bank, address) =>
+    bank.floats.set(activations.subarray(first * width, (first + count) * width), address / 4);
+  const store = (r, first, values) => out.set(values, r * outputs + first);
   const result = { type: name, matvecGigabytesPerSecond: 0 };
   for (const batch of batches) {
-    const works = {
-      ours: () => {
-        encode(at.values, 0, at.activations, batch, width);
-        widen(at.activations, at.wide, batch, width);
-        multiply(at.weights, at.wide, at.out, outputs, batch, width, outputs);
-      },
-    };
+    const works = { ours: () => multiplyRows(placed, batch, load, store) };
     if (!flags["no-native"] && !["Q8_1", "Q8K"].includes(name)) {
-      const weights = kernel.bytes(at.weights, bytes(row, outputs));
-      for (const set of SETS) works[set] = nativeProduct(row, set, batch, weights, activations);
+      for (const set of SETS) works[set] = nativeProduct(row, set, batch, weights.data, activations);
     }
     const { seconds, ratio } = interleave(works, { rounds, least: 0.05 });
     const speed = (who) => round((outputs * width * batch) / seconds[who] / 1e9);
     result[`rows${batch}`] = Object.fromEntries(Object.keys(works).map((who) => [who, speed(who)]));
     for (const set of SETS.filter((set) => works[set]))
       result[`rows${batch}`][`oursTo_${set}`] = round(ratio(set, "ours"));
-    if (batch === 1) result.matvecGigabytesPerSecond = round(bytes(row, outputs) / seconds.ours / 1e9);
+    if (batch === 1) result.matvecGigabytesPerSecond = round(weights.data.length / seconds.ours / 1e9);
   }
+  freeRows(placed);
   const cells = batches.flatMap((batch) => {
     const cell = result[`rows${batch}`];
     return ["ours", ...SETS, ...SETS.map((set) => `oursTo_${set}`)].map((key) => cell[key] ?? "-");
@@ -120,5 +107,6 @@ console.log(
 );
 const head = batches.flatMap((batch) => [`ours ${batch}`, ...SETS, ...SETS.map(() => "ratio")]);
 console.log(["type", "GB/s", ...head].map((title) => title.padStart(8)).join(""));
-const results = flags.types.split(",").map(measure);
+const results = [];
+for (const name of flags.types.split(",")) results.push(await measure(name));
 if (!flags["no-write"]) writeResults("matmul", { outputs, width, rounds }, results, (row) => row.type);

@@ -12,7 +12,7 @@ import {
   floatFromHalf,
   halfFromFloat,
 } from "../src/numerics.js";
-import { dequantize, dot, type IsqType, quantize, TYPES } from "../src/quants/index.js";
+import { dequantize, dot, quantize, TYPES } from "../src/quants/index.js";
 import type { Codec } from "./suites/codec-checks.js";
 
 export interface Implementation {

@@ -7,7 +7,13 @@ import koffi from "koffi";
 export { koffi };
 
 const folder = join(getBinsDir().binsDir, "linux-x64");
-export const open = (name) => koffi.load(join(folder, name));
+/** koffi closes a library that nobody refers to any more, whatever of it is still in use. */
+const libraries = new Map();
+
+export function open(name) {
+  if (!libraries.has(name)) libraries.set(name, koffi.load(join(folder, name)));
+  return libraries.get(name);
+}
 
 const libc = koffi.load("libc.so.6");
 const malloc = libc.func("uintptr_t aligned_alloc(size_t alignment, size_t size)");
