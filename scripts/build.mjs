@@ -1,9 +1,10 @@
-// Builds the WebAssembly module, then dist/ from src/: type check, JavaScript, declarations. Starts from an empty folder, so
-// that nothing stale ships.
+// Builds the WebAssembly module, then dist/ from src/ (type check, JavaScript, declarations), then the pages of docs/. Starts
+// from an empty folder, so that nothing stale ships.
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { buildPages } from "./build-pages.mjs";
 import { bundleForBrowser } from "./bundle.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -18,3 +19,4 @@ for (const file of ["vectors.br", "PROVENANCE.md"]) {
 await bundleForBrowser("dist/web/worker.js", "dist/web/worker.js");
 rmSync(`${root}/dist/web/worker.js.map`);
 chmodSync(`${root}/dist/cli/main.js`, 0o755);
+await buildPages();

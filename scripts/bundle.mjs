@@ -1,5 +1,6 @@
 // Makes one JavaScript module of TypeScript files that are not part of dist/: tools and pages that live beside src/.
 import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "rolldown";
 
@@ -31,4 +32,49 @@ export async function bundleForBrowser(entry, file, options = {}) {
     output: { file, format: "esm", codeSplitting: false, ...options },
     logLevel: "warn",
   });
+}
+
+/**
+ * Bundles what takes the package as it was built: imports of src/ become imports of dist/, and the module has to lie two
+ * folders below the root. Packages of tests are part of it.
+ */
+export async function bundleOverDist(entry, file) {
+  const src = `${root}src/`;
+  await build({
+    cwd: root,
+    input: entry,
+    platform: "neutral",
+    resolve: { mainFields: ["module", "main"], conditionNames: ["import"] },
+    plugins: [
+      {
+        name: "dist",
+        resolveId(id, importer) {
+          if (!importer || !id.startsWith(".")) return null;
+          const path = resolve(dirname(importer), id);
+          return path.startsWith(src) ? { id: `isq-dist/${path.slice(src.length)}`, external: true } : null;
+        },
+      },
+    ],
+    output: {
+      file,
+      format: "esm",
+      codeSplitting: false,
+      paths: (id) => id.replace(/^isq-dist\//, "../../dist/"),
+    },
+    logLevel: "warn",
+  });
+}
+
+/** The script of a page that lies in pages/, with everything it needs. */
+export async function bundlePage(entry) {
+  const { output } = await build({
+    cwd: root,
+    input: entry,
+    platform: "browser",
+    resolve: { alias: { "#platform": `${root}src/web/platform.ts` } },
+    output: { format: "esm", codeSplitting: false, comments: false },
+    write: false,
+    logLevel: "warn",
+  });
+  return output[0].code;
 }

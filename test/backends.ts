@@ -5,15 +5,9 @@ import { wasm } from "../src/backends/wasm.js";
 import { activationBytes, multiplyCoded } from "../src/backends/wasm-activations.js";
 import { Bank } from "../src/backends/wasm-bank.js";
 import { packRows, roomOf } from "../src/backends/wasm-quads.js";
-import {
-  bfloatFromFloat,
-  floatFromBfloat,
-  floatFromE4m3,
-  floatFromHalf,
-  halfFromFloat,
-} from "../src/numerics.js";
-import { dequantize, dot, quantize, TYPES } from "../src/quants/index.js";
+import { TYPES } from "../src/quants/index.js";
 import type { Codec } from "./suites/codec-checks.js";
+import { REFERENCE } from "./suites/reference-codec.js";
 
 export interface Implementation {
   readonly name: string;
@@ -21,21 +15,7 @@ export interface Implementation {
 }
 
 export const IMPLEMENTATIONS: readonly Implementation[] = [
-  {
-    name: "reference",
-    makeCodec: () => ({
-      quantize,
-      dequantize,
-      dot,
-      convert: {
-        halves: (values) => Uint16Array.from(values, halfFromFloat),
-        bfloats: (values) => Uint16Array.from(values, bfloatFromFloat),
-        fromHalves: (halves) => Float32Array.from(halves, floatFromHalf),
-        fromBfloats: (bfloats) => Float32Array.from(bfloats, floatFromBfloat),
-        fromE4m3: (codes) => Float32Array.from(codes, floatFromE4m3),
-      },
-    }),
-  },
+  { name: "reference", makeCodec: () => REFERENCE },
   { name: "wasm", makeCodec: makeWasm },
   ...[1, 2, 5].map((workers) => ({
     name: `threads, ${workers} workers`,

@@ -8,7 +8,8 @@ import { threads } from "../../src/backends/threads.js";
 import { wasm } from "../../src/backends/wasm.js";
 import { narrow } from "../../src/dense.js";
 import { type QuantizedTensor, quantize } from "../../src/quants/index.js";
-import { compareTensors, ENCODERS, gauss, nameOf } from "../suites/compare-tensors.js";
+import { compareTensors } from "../suites/compare-tensors.js";
+import { ENCODERS, gauss, nameOf } from "../suites/encoders.js";
 import { makeImportance } from "../suites/rows.js";
 
 /** Rows of the matrix: no multiple of what is dealt out, so that shares differ. */

@@ -9,7 +9,8 @@ import { type ThreadsBackend, threads } from "../../src/backends/threads.js";
 import { widen } from "../../src/dense.js";
 import { quantize } from "../../src/quants/index.js";
 import { denseTensor } from "../suites/backend.js";
-import { compareTensors, ENCODERS, gauss, nameOf } from "../suites/compare-tensors.js";
+import { compareTensors } from "../suites/compare-tensors.js";
+import { ENCODERS, gauss, nameOf } from "../suites/encoders.js";
 import { makeImportance } from "../suites/rows.js";
 
 const OFFSET = 1234;

@@ -12,7 +12,8 @@ import { makeCheckpoint } from "../fixtures/architecture.js";
 import { withSyntheticModel } from "../fixtures/synthetic.js";
 import { openLanguageModel, placeFolder } from "../model/support.js";
 import { processorSeconds } from "../suites/bounded.js";
-import { compareTensors, gauss } from "../suites/compare-tensors.js";
+import { compareTensors } from "../suites/compare-tensors.js";
+import { gauss } from "../suites/encoders.js";
 
 const open: ThreadsBackend[] = [];
 

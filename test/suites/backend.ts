@@ -15,7 +15,8 @@ import {
   TYPES,
 } from "../../src/quants/index.js";
 import { compareFloats } from "./compare.js";
-import { compareTensors, ENCODERS, type Encoder, gauss, nameOf, tensorRecipes } from "./compare-tensors.js";
+import { compareTensors, tensorRecipes } from "./compare-tensors.js";
+import { ENCODERS, type Encoder, gauss, nameOf } from "./encoders.js";
 import { fillRow, type ImportanceRecipe, importanceRecipe, makeImportance, SEED, SLOW } from "./rows.js";
 
 export interface BackendSuiteOptions {

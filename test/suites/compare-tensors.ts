@@ -1,32 +1,9 @@
 /** Comparing whole quantized tensors, and generating the values they are made from. */
 
 import fc from "fast-check";
-import {
-  type Algorithm,
-  type IsqType,
-  type QuantizedTensor,
-  TYPE_NAMES,
-  TYPES,
-} from "../../src/quants/index.js";
+import { type IsqType, type QuantizedTensor, TYPES } from "../../src/quants/index.js";
 import { compareBytes, compareFloats, withoutNanSigns } from "./compare.js";
-import { type RowRecipe, randomFrom, rowRecipe } from "./rows.js";
-
-export interface Encoder {
-  readonly type: IsqType;
-  readonly algorithm: Algorithm;
-  readonly importance: boolean;
-}
-
-/** Every type with every algorithm, without importance and with it where that exists. */
-export const ENCODERS: readonly Encoder[] = TYPE_NAMES.flatMap((type) =>
-  TYPES[type].algorithms.flatMap((algorithm) => [
-    { type, algorithm, importance: false },
-    ...(TYPES[type].importance.includes(algorithm) ? [{ type, algorithm, importance: true }] : []),
-  ]),
-);
-
-export const nameOf = ({ type, algorithm, importance }: Encoder): string =>
-  `${type} ${algorithm}${importance ? " with importance" : ""}`;
+import { type RowRecipe, rowRecipe } from "./rows.js";
 
 /** Rows × blocks of any recipes, one to a block. Values are made when a property runs, so that failures print recipes. */
 export function tensorRecipes(type: IsqType): fc.Arbitrary<{ recipes: RowRecipe[]; shape: number[] }> {
@@ -38,11 +15,6 @@ export function tensorRecipes(type: IsqType): fc.Arbitrary<{ recipes: RowRecipe[
         .array(rowRecipe, { minLength: rows * blocks, maxLength: rows * blocks })
         .map((recipes) => ({ recipes, shape: [rows, blocks * elements] })),
     );
-}
-
-export function gauss(count: number, seed: number): Float32Array {
-  const random = randomFrom(seed);
-  return Float32Array.from({ length: count }, () => random.gauss() * 0.05);
 }
 
 /** Undefined when all parts are equal, else the first difference. */
