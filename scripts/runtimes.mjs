@@ -41,39 +41,32 @@ export function runWithCommand(name, { command, args }, more = []) {
   return JSON.parse(readFileSync(root + file, "utf8"));
 }
 
-/** Runs the suite in a page. Browsers have no packages: an import map says where they are. */
+/** Runs the suite in a page. */
 export async function runInChromium({ isolated, quick = false }) {
+  const { result, version } = await callInChromium(`run(${quick})`, { isolated, quiet: quick });
+  return { ...result, version };
+}
+
+/** What a page's runtime has. */
+export const featuresOfChromium = async ({ isolated }) =>
+  (await callInChromium("features()", { isolated, quiet: true })).result;
+
+/** Calls a function of runtimes/run-in-page.mjs. Browsers have no packages: an import map says where they are. */
+async function callInChromium(call, { isolated, quiet }) {
   const imports = await vendorPackages();
   const page = `<!doctype html><title>suite</title><script type="importmap">${JSON.stringify({ imports })}</script>`;
   const server = await serveProject({ pages: { "/suite": page }, isolated });
   const browser = await openChromium();
   try {
     const tab = await browser.newPage();
-    if (!quick) tab.on("console", (message) => console.error(message.text()));
+    if (!quiet) tab.on("console", (message) => console.error(message.text()));
     await tab.goto(`${server.url}/suite`);
-    const report = await tab.evaluate(runInPage, quick);
-    return { ...report, version: browser.version() };
+    const result = await tab.evaluate(`import("/runtimes/run-in-page.mjs").then((page) => page.${call})`);
+    return { result, version: browser.version() };
   } finally {
     await browser.close();
     await server.close();
   }
-}
-
-/** Sent to the page as text. */
-async function runInPage(quick) {
-  const { runEverything } = await import("/out/runtimes/suite.mjs");
-  const { readVectors } = await import("/dist/vectors/index.js");
-  const get = async (path) => {
-    const response = await fetch(`/${path}`);
-    if (!response.ok) throw new Error(`${path}: ${response.status}`);
-    return response;
-  };
-  const host = {
-    read: async (path) => new Uint8Array(await (await get(path)).arrayBuffer()),
-    list: async (folder) => (await get(folder)).json(),
-    readVectors,
-  };
-  return runEverything(host, { quick, log: (line) => console.log(line) });
 }
 
 /** Bundles every package that dist/ imports in a browser, one file each. Returns the import map. */

@@ -16,7 +16,7 @@ import { importanceEntries } from "../../../src/importance.js";
 import { readTopologyFile } from "../../../src/inputs.js";
 import { type OpenedModel, openModel } from "../../../src/load.js";
 import { makeImportance } from "../../../src/oracle/rows.js";
-import { type Plan, type PlanRequest, plan } from "../../../src/plan.js";
+import { type Plan, plan } from "../../../src/plan.js";
 import { formatReceipt, makeReceipt, placesOf } from "../../../src/receipt.js";
 import { saveModel } from "../../../src/save.js";
 import { planFile } from "../../../src/write-model.js";

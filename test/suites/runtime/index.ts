@@ -36,10 +36,14 @@ const BACKENDS: Readonly<Record<string, () => Backend | Promise<Backend>>> = {
   threads: () => threads({ workers: 2 }),
 };
 
-export async function runEverything(
-  host: Host,
-  log: (line: string) => void = () => {},
-): Promise<RuntimeReport> {
+export interface RunOptions {
+  /** A sixteenth of the golden set, one file, and neither file nor model on the reference: some seconds. */
+  readonly quick?: boolean;
+  readonly log?: (line: string) => void;
+}
+
+export async function runEverything(host: Host, options: RunOptions = {}): Promise<RuntimeReport> {
+  const { quick = false, log = () => {} } = options;
   const started = performance.now();
   const rows: Record<string, Record<string, string>> = {};
   const failures: string[] = [];
@@ -77,7 +81,7 @@ export async function runEverything(
 }
 
 /** Tries what not every runtime has. A refusal must be one of ours. */
-async function listFeatures(): Promise<Record<string, string>> {
+export async function listFeatures(): Promise<Record<string, string>> {
   const attempt = async (work: () => unknown): Promise<string> => {
     try {
       const said = await work();
