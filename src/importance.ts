@@ -99,22 +99,23 @@ function countExperts({ weights }: Weights): Map<string, number> {
   return counts;
 }
 
-/** Numbers count the layers of mistral.rs's list, and nothing but their lengths shows whether it was the same list. */
+/** Numbers count the layers of one of mistral.rs's lists, and nothing but their lengths shows which it was. */
 function matchNumbers({ entries }: Imatrix, program: Weights): Importance {
-  const layers = listIsqLayers(program);
-  const importance = new Map<string, Float32Array>();
-  for (const [name, entry] of entries) {
-    const index = Number(name);
-    const columns = index < layers.length ? rowElements(layers[index].shape) : 0;
-    if (columns !== entry.sums.length) {
-      const reason =
-        columns === 0 ? `there are ${layers.length}` : `${layers[index].name} has ${columns} columns`;
-      const message = `the importance matrix has ${entry.sums.length} values for layer ${index}, and ${reason}`;
-      throw new IsqError("imatrix/layers", message, { field: "layer", value: index, limit: layers.length });
-    }
-    importance.set(layers[index].name, meansOf(entry));
-  }
-  return importance;
+  const lists = listIsqLayers(program);
+  const misfit = (list: readonly WeightSpec[]) =>
+    [...entries].find(([name, { sums }]) => columnsOf(list[Number(name)]) !== sums.length);
+  const layers = lists.find((list) => !misfit(list));
+  if (layers)
+    return new Map([...entries].map(([name, entry]) => [layers[Number(name)].name, meansOf(entry)]));
+  const [name, { sums }] = misfit(lists[0])!;
+  const [index, layer] = [Number(name), lists[0][Number(name)]];
+  const reason = layer ? `${layer.name} has ${columnsOf(layer)} columns` : `there are ${lists[0].length}`;
+  const message = `the importance matrix has ${sums.length} values for layer ${index}, and ${reason}`;
+  throw new IsqError("imatrix/layers", message, { field: "layer", value: index, limit: lists[0].length });
+}
+
+function columnsOf(layer: WeightSpec | undefined): number {
+  return layer ? rowElements(layer.shape) : 0;
 }
 
 /** How entries are called: by module paths, or by GGUF's names. */

@@ -12,6 +12,7 @@ import { type ModelConfig, parseConfig } from "./model/config.js";
 import type { SourceTensor } from "./plan.js";
 import { type IsqType, TYPE_NAMES, TYPES } from "./quants/table.js";
 import { presentCheckpoint, shapeError } from "./stored.js";
+import { openUqffCheckpoint } from "./uqff-checkpoint.js";
 
 /** A model that is open but not loaded: no weight has been read. */
 export interface OpenedModel {
@@ -30,25 +31,38 @@ export interface OpenOptions {
   readonly architecture?: string;
   /** A GGUF file of the folder, or any shard of one, to take config and weights from. */
   readonly gguf?: string;
+  /** UQFF shards of the folder to take the weights from; see {@link openUqffCheckpoint} for the ways to name them. */
+  readonly uqff?: string;
 }
 
 /**
- * Opens a model folder. Reads config.json and the headers of the safetensors files only, or the header of a GGUF file.
- * Throws `config/*`, `architecture/unknown`, `safetensors/*`, `gguf/*`, and `tensor/missing` or `tensor/shape` for the first
- * weight that is not as the architecture needs it.
+ * Opens a model folder. Reads config.json and the headers of the safetensors or UQFF files only, or the header of a GGUF
+ * file. Throws `option/conflict` for both a GGUF and UQFF files, `config/*`, `architecture/unknown`, `safetensors/*`,
+ * `gguf/*`, `uqff/*`, and `tensor/missing` or `tensor/shape` for the first weight that is not as the architecture needs it.
  */
 export async function openModel(
   directory: Directory,
   options: string | OpenOptions = {},
 ): Promise<OpenedModel> {
-  const { architecture, gguf: file } = typeof options === "string" ? { architecture: options } : options;
+  const {
+    architecture,
+    gguf: file,
+    uqff,
+  } = typeof options === "string" ? { architecture: options } : options;
+  if (file !== undefined && uqff !== undefined) {
+    const message = `the weights are either in the GGUF file ${file} or in the UQFF files ${uqff}, not in both`;
+    throw new IsqError("option/conflict", message, { field: "fromUqff", value: uqff, limit: file });
+  }
   const gguf = file === undefined ? null : await openGgufCheckpoint(directory, file);
   let opened = gguf?.checkpoint;
   try {
     const config = gguf?.config ?? parseConfig(await readText(directory, "config.json", "config/missing"));
     const program = compileModel(config, architecture);
-    opened ??= await openCheckpoint(directory);
-    const checkpoint = gguf ? opened : presentCheckpoint(opened, program);
+    opened ??=
+      uqff === undefined
+        ? await openCheckpoint(directory)
+        : await openUqffCheckpoint(directory, uqff, { weights: program.weights });
+    const checkpoint = opened.format === "safetensors" ? presentCheckpoint(opened, program) : opened;
     const sourceOf = (weight: WeightSpec) => findSource(checkpoint, weight);
     for (const weight of program.weights) sourceOf(weight);
     return { directory, config, program, checkpoint, gguf, sourceOf };
@@ -98,10 +112,12 @@ function isStoredTransposed({ format }: Checkpoint, { stored = [] }: WeightSpec)
 function sourceType(checkpoint: Checkpoint, { name, dtype }: CheckpointEntry): SourceTensor["type"] {
   if (isDense(dtype)) return dtype;
   if (Object.hasOwn(TYPES, dtype)) return dtype as IsqType;
-  const gguf = checkpoint.format === "gguf";
-  const types = TYPE_NAMES.filter((type) => TYPES[type].ggml !== null);
-  const limit = [...Object.keys(DENSE_BYTES), ...(gguf ? types : [])];
+  const { format } = checkpoint;
+  const types = TYPE_NAMES.filter((type) => format === "uqff" || TYPES[type].ggml !== null);
+  const limit = [...Object.keys(DENSE_BYTES), ...(format === "safetensors" ? [] : types)];
   const message = `${name} is ${dtype} in ${checkpoint.name}; weights may be ${limit.join(", ")}`;
   const details = { file: checkpoint.name, tensor: name, field: "dtype", value: dtype, limit };
-  throw new IsqError(gguf ? "gguf/type" : "safetensors/dtype", message, details);
+  throw new IsqError(TYPE_TAGS[format], message, details);
 }
+
+const TYPE_TAGS = { safetensors: "safetensors/dtype", gguf: "gguf/type", uqff: "uqff/format" } as const;

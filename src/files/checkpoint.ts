@@ -36,7 +36,7 @@ export interface QuantizedSides {
 export interface Checkpoint {
   /** For error messages. */
   readonly name: string;
-  readonly format: "safetensors" | "gguf";
+  readonly format: "safetensors" | "gguf" | "uqff";
   readonly tensors: ReadonlyMap<string, CheckpointEntry>;
   /** Bytes of one tensor as stored, little-endian. Throws `tensor/missing`, `source/*`. */
   read(name: string): Promise<Uint8Array>;

@@ -4,12 +4,12 @@
  * journal and ends with the same bytes.
  */
 
-import { createHash } from "node:crypto";
 import type { Stats } from "node:fs";
 import * as nodeFiles from "node:fs/promises";
 import { dirname } from "node:path";
-import { type ErrorTag, IsqError, isIsqError } from "../errors.js";
-import type { SaveFile, SaveSink, SaveTarget } from "../save.js";
+import { IsqError } from "../errors.js";
+import type { SaveFile, SaveSink } from "../save.js";
+import { attempt, closeAll, type Files, type Handle, isSameFile, readOptional, statOf, syncFolder, writeAll } from "./files.js";
 import {
   checkFingerprint,
   type Fingerprint,
@@ -18,10 +18,9 @@ import {
   type JournalEntry,
   parseJournal,
 } from "./journal.js";
+import { hashTargets, isComplete } from "./layout-check.js";
 
-/** The calls that are made to the system; tests let them fail one by one. */
-export type Files = Pick<typeof nodeFiles, "open" | "rename" | "rm" | "stat" | "statfs" | "readFile">;
-type Handle = nodeFiles.FileHandle;
+export type { Files } from "./files.js";
 
 export interface PartialFileOptions {
   /** What makes runs write the same file. */
@@ -37,20 +36,27 @@ export interface PartialFileOptions {
   readonly files?: Files;
 }
 
+/** Where the file grows, and its journal; `FILE.partial` and `FILE.partial.journal` when absent. */
+export interface PartialPlaces {
+  readonly partial: string;
+  readonly journal: string;
+}
+
 export interface PartialFile extends SaveSink {
   has(tensor: string): boolean;
   finish(tensor: string): Promise<void>;
   /**
-   * Puts the file in its place: everything to disk, hashes compared, `check` called with the path of the partial file,
-   * renamed, the folder to disk, the journal removed. Throws `output/write`, `output/verify`, and what `check` throws.
+   * Ends the writing: everything to disk, hashes compared, `check` called with the path of the partial file. Throws
+   * `output/write`, `output/verify`, and what `check` throws.
    */
+  seal(check: (path: string) => Promise<void>): Promise<void>;
+  /** Seals it and puts it in its place: renamed, the folder to disk, the journal removed. Throws as `seal`. */
   commit(check: (path: string) => Promise<void>): Promise<void>;
   /** Closes it and leaves it for the next run. */
   close(): Promise<void>;
 }
 
 const FLUSH_BYTES = 64 * 2 ** 20;
-const READ_BYTES = 4 * 2 ** 20;
 /** Unit of `blocks` in what stat says. */
 const STAT_BLOCK_BYTES = 512;
 
@@ -62,10 +68,10 @@ export async function openPartialFile(
   path: string,
   layout: SaveFile,
   options: PartialFileOptions,
+  places: PartialPlaces = { partial: `${path}.partial`, journal: `${path}.partial.journal` },
 ): Promise<PartialFile> {
   const { fingerprint, inputs = [], overwrite = false, restart = false, files = nodeFiles } = options;
-  const partial = `${path}.partial`;
-  const journal = `${path}.partial.journal`;
+  const { partial, journal } = places;
   const system = <Result>(doing: string, work: () => Promise<Result>) => attempt(path, doing, work);
   const destination = await system("look at it", () => statOf(files, path));
   if (destination) await checkInputs(files, path, destination, inputs);
@@ -78,10 +84,7 @@ export async function openPartialFile(
     const complete = await system("read it", () => isComplete(files, path, layout, known.entries));
     if (complete) return finishedFile(path, journal, layout, files);
   }
-  if (destination && !overwrite) {
-    const message = `${path} is there already; choose another name or replace it (--force)`;
-    throw new IsqError("output/exists", message, { file: path, field: "output", value: path });
-  }
+  if (destination && !overwrite) throw existsError(path);
   await checkSpace(files, path, layout.byteLength - (begun?.blocks ?? 0) * STAT_BLOCK_BYTES);
   const opened: Handle[] = [];
   const open = async (file: string, flags: string) => {
@@ -108,6 +111,12 @@ export async function openPartialFile(
     await closeAll(opened);
     throw error;
   }
+}
+
+/** The refusal to replace a file. */
+export function existsError(path: string): IsqError {
+  const message = `${path} is there already; choose another name or replace it (--force)`;
+  return new IsqError("output/exists", message, { file: path, field: "output", value: path });
 }
 
 /** The entries whose bytes are as they were: a power cut can lose what the journal says. */
@@ -152,6 +161,20 @@ function createPartialFile(path: string, layout: SaveFile, state: State, files: 
     waiting = [];
     unflushed = 0;
   };
+  const seal = async (check: (path: string) => Promise<void>) => {
+    await system("write", async () => {
+      await flush();
+      await data.sync();
+    });
+    const complete = await system("read it back", () =>
+      isComplete(files, partial, layout, [...entries.values()]),
+    );
+    if (!complete) {
+      const message = `${partial} does not have the bytes that were written; start anew (--restart)`;
+      throw new IsqError("output/verify", message, { file: partial, field: "sha256" });
+    }
+    await check(partial);
+  };
   return {
     has: (tensor) => entries.has(tensor),
     write: (byteOffset, bytes) =>
@@ -164,19 +187,9 @@ function createPartialFile(path: string, layout: SaveFile, state: State, files: 
         waiting.push({ tensor, sha256: await hashTargets(data, layout.targets.get(tensor) ?? []) });
         if (unflushed >= state.flushBytes) await flush();
       }),
+    seal,
     async commit(check) {
-      await system("write", async () => {
-        await flush();
-        await data.sync();
-      });
-      const complete = await system("read it back", () =>
-        isComplete(files, partial, layout, [...entries.values()]),
-      );
-      if (!complete) {
-        const message = `${partial} does not have the bytes that were written; start anew (--restart)`;
-        throw new IsqError("output/verify", message, { file: partial, field: "sha256" });
-      }
-      await check(partial);
+      await seal(check);
       await closeAll(state.opened);
       await system("rename", () => files.rename(partial, path));
       await system("sync the folder", () => syncFolder(files, path));
@@ -196,6 +209,7 @@ function finishedFile(path: string, journal: string, layout: SaveFile, files: Fi
     has: (tensor) => layout.targets.has(tensor),
     write: () => {},
     finish: async () => {},
+    seal: (check) => check(path),
     async commit(check) {
       await check(path);
       await system("sync the folder", () => syncFolder(files, path));
@@ -205,113 +219,25 @@ function finishedFile(path: string, journal: string, layout: SaveFile, files: Fi
   };
 }
 
-/** Whether the file has the fixed bytes, and every tensor the bytes that its journal entry says. */
-async function isComplete(
+/** Throws `output/input` when a file is one of those that are read. */
+export async function checkInputs(
   files: Files,
   path: string,
-  layout: SaveFile,
-  entries: readonly JournalEntry[],
-): Promise<boolean> {
-  const hashes = new Map(entries.map(({ tensor, sha256 }) => [tensor, sha256]));
-  const handle = await files.open(path, "r");
-  try {
-    for (const { byteOffset, bytes } of layout.fixed) {
-      const found = new Uint8Array(bytes.byteLength);
-      await readAll(handle, found, byteOffset);
-      if (Buffer.compare(found, bytes) !== 0) return false;
-    }
-    for (const [tensor, targets] of layout.targets) {
-      if (hashes.get(tensor) !== (await hashTargets(handle, targets))) return false;
-    }
-    return true;
-  } finally {
-    await handle.close();
-  }
-}
-
-async function hashTargets(handle: Handle, targets: readonly SaveTarget[]): Promise<string> {
-  const hash = createHash("sha256");
-  for (const { byteOffset, byteLength } of targets) {
-    const buffer = new Uint8Array(Math.min(byteLength, READ_BYTES));
-    for (let done = 0; done < byteLength; done += buffer.byteLength) {
-      const piece = buffer.subarray(0, Math.min(buffer.byteLength, byteLength - done));
-      await readAll(handle, piece, byteOffset + done);
-      hash.update(piece);
-    }
-  }
-  return hash.digest("hex");
-}
-
-async function readAll(handle: Handle, target: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < target.byteLength; ) {
-    const { bytesRead } = await handle.read(target, done, target.byteLength - done, position + done);
-    if (bytesRead === 0) throw new Error(`it ends at byte ${position + done}`);
-    done += bytesRead;
-  }
-}
-
-async function writeAll(handle: Handle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.byteLength; ) {
-    const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, position + done);
-    if (bytesWritten === 0) throw new Error("nothing could be written");
-    done += bytesWritten;
-  }
-}
-
-async function statOf(files: Files, path: string): Promise<Stats | null> {
-  return files.stat(path).catch((error) => {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw error;
-  });
-}
-
-async function readOptional(files: Files, path: string): Promise<Uint8Array | null> {
-  return (await statOf(files, path)) === null ? null : files.readFile(path);
-}
-
-async function checkInputs(
-  files: Files,
-  path: string,
-  { dev, ino }: Stats,
+  stats: Stats,
   inputs: readonly string[],
 ): Promise<void> {
   for (const input of inputs) {
-    const stats = await attempt(path, `look at ${input}`, () => statOf(files, input));
-    if (stats?.dev !== dev || stats.ino !== ino) continue;
+    const same = await attempt(path, `look at ${input}`, () => isSameFile(files, input, stats));
+    if (!same) continue;
     const message = `${path} is the same file as ${input}, which is read; choose another name`;
     throw new IsqError("output/input", message, { file: path, field: "output", value: path, limit: input });
   }
 }
 
-async function checkSpace(files: Files, path: string, byteLength: number): Promise<void> {
+/** Throws `output/space` unless the disk has room. */
+export async function checkSpace(files: Files, path: string, byteLength: number): Promise<void> {
   const { bavail, bsize } = await attempt(path, "look at the disk", () => files.statfs(dirname(path)));
   if (byteLength <= bavail * bsize) return;
   const message = `${path} needs ${byteLength} more bytes, and its disk has ${bavail * bsize}`;
   throw new IsqError("output/space", message, { file: path, value: byteLength, limit: bavail * bsize });
-}
-
-/** A rename is on disk when its folder is. */
-async function syncFolder(files: Files, path: string): Promise<void> {
-  if (process.platform === "win32") return; // has no such call, and none is needed
-  const folder = await files.open(dirname(path), "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
-}
-
-async function closeAll(opened: Handle[]): Promise<void> {
-  for (const handle of opened.splice(0)) await handle.close();
-}
-
-async function attempt<Result>(file: string, doing: string, work: () => Promise<Result>): Promise<Result> {
-  try {
-    return await work();
-  } catch (cause) {
-    if (isIsqError(cause)) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const tag: ErrorTag = "output/write";
-    throw new IsqError(tag, `${file}: cannot ${doing}: ${reason}`, { file, value: reason }, { cause });
-  }
 }
