@@ -9,22 +9,28 @@ import { NUMERICS_PROFILE, VERSION } from "./version.js";
 /** Keys without the `isq.` in front; lists have their items separated by spaces. */
 export type Provenance = Readonly<Record<string, string>>;
 
-/**
- * Reads and hashes all files of the checkpoint; a plan's hash covers types, algorithms and reasons. Throws `source/*`,
- * `aborted`.
- */
-export async function describeProvenance(
-  plan: Plan,
-  checkpoint: Checkpoint,
-  algorithm: AlgorithmChoice,
-  importance: ReadonlyMap<string, Float32Array> | undefined,
-  signal?: AbortSignal,
-): Promise<Provenance> {
+/** Hashes of all files of a checkpoint with their names. Reads them whole. Throws `source/*`, `aborted`. */
+export async function hashSources(checkpoint: Checkpoint, signal?: AbortSignal): Promise<string> {
   const sources: string[] = [];
   for (const source of checkpoint.sources) {
     const sha256 = await hashSource(source, signal ? { signal } : {});
     sources.push(`${sha256}:${source.name.replace(/^.*[/\\]/, "")}`); // folders differ between machines
   }
+  return sources.join(" ");
+}
+
+export interface ProvenanceRequest {
+  readonly algorithm: AlgorithmChoice;
+  readonly importance?: ReadonlyMap<string, Float32Array> | undefined;
+  /** As {@link hashSources} gives them. */
+  readonly sources: string;
+}
+
+/** A plan's hash covers types, algorithms and reasons. */
+export async function describeProvenance(
+  plan: Plan,
+  { algorithm, importance, sources }: ProvenanceRequest,
+): Promise<Provenance> {
   const encoders = plan.rows.flatMap(({ type, algorithm }) => (algorithm ? [`${type}=${algorithm}`] : []));
   const hash = await hashImportance(plan, importance);
   return {
@@ -33,7 +39,7 @@ export async function describeProvenance(
     algorithm,
     encoders: [...new Set(encoders)].sort().join(" "),
     plan: plan.hash,
-    sources: sources.join(" "),
+    sources,
     ...(hash !== null && { importance: hash }),
   };
 }

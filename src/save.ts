@@ -33,7 +33,7 @@ export interface SaveTarget {
 
 /** A file before its tensors exist. */
 export interface SaveFile {
-  readonly format: "gguf" | "safetensors" | "uqff";
+  readonly format: "gguf" | "safetensors" | "uqff" | "bytes";
   /** Of the whole file. */
   readonly byteLength: number;
   /** What the plan alone decides: header, padding, tensors that no checkpoint has. */

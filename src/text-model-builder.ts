@@ -29,18 +29,29 @@ import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, p
 import { parseType } from "./quants/tensor.js";
 import { describeBackend, describePlan, describeReport } from "./report/load-text.js";
 import { TextModel } from "./run.js";
-import { savePeakByteLength } from "./save.js";
 import { checkDevice, type TopologyRule } from "./topology.js";
-import { planFile, saveFormatOf, type WriteOptions, type WriteReport, writeModel } from "./write-model.js";
+import {
+  measureOutput,
+  planOutputs,
+  saveFormatOf,
+  type WriteOptions,
+  type WriteReport,
+  writeModels,
+} from "./write-model.js";
 
 /** What saving would do. */
 export interface SavePlan {
   readonly plan: Plan;
-  /** Of the file, without what it says about its sources. */
+  readonly path: string;
+  /** Of the files, without what it says about its sources. */
   readonly byteLength: number;
   /** Tensors in memory at the worst moment. */
   readonly peakByteLength: number;
 }
+
+/** Options of {@link TextModelBuilder.save}. */
+export type SaveModelOptions = Omit<WriteOptions, "importance" | "algorithm"> &
+  Pick<WorkOptions, "onCalibration">;
 
 /** Collects how a model is to be loaded; `build` does it. Every `with…` method returns the builder. */
 export class TextModelBuilder {
@@ -54,8 +65,12 @@ export class TextModelBuilder {
   #backendOptions: OpenBackendOptions = {};
   #log: ((line: string) => void) | undefined;
   #running: RunningOptions = {};
+  #fromUqff: string | undefined;
+  #writeUqff: string | undefined;
 
-  /** @param model Path of a folder or a GGUF file (Node, Deno, Bun), or a {@link Directory} of files (anywhere). */
+  /**
+   * @param model Path of a folder, a GGUF or a UQFF file (Node, Deno, Bun), or a {@link Directory} of files (anywhere).
+   */
   constructor(model: string | Directory) {
     this.#model = model;
   }
@@ -113,6 +128,25 @@ export class TextModelBuilder {
   withCalibrationFile(file: InputFile): this {
     this.#calibrationFile = file;
     return this.#with({ calibration: true });
+  }
+
+  /**
+   * Take the weights from UQFF files of the model's folder: the first shard (`q4k-0.uqff`), several shards separated by
+   * semicolons, or the type that a set is called by (`q4k`, or 4 for the bits).
+   */
+  fromUqff(files: string): this {
+    this.#fromUqff = files;
+    return this;
+  }
+
+  /** Save the model as UQFF when it is built, before it is loaded; see {@link save}. Throws `option/invalid`. */
+  writeUqff(path: string): this {
+    if (saveFormatOf(path) !== "uqff") {
+      const message = `the name of a UQFF output must end with .uqff, and is ${JSON.stringify(path)}`;
+      throw new IsqError("option/invalid", message, { field: "writeUqff", value: path, limit: ".uqff" });
+    }
+    this.#writeUqff = path;
+    return this;
   }
 
   /** Refuse fallback types, skipped tensors and dropped importance instead of reporting them. */
@@ -187,42 +221,55 @@ export class TextModelBuilder {
     }
   }
 
-  /** The plan of {@link save}, and what the file and the work in memory would take. Reads no weight. */
+  /** The plan of {@link save}, and what the files and the work in memory would take. Reads no weight. */
   async planSave(path: string): Promise<SavePlan> {
+    const [planned] = await this.planSaveTypes(path, [this.#request.type]);
+    return planned;
+  }
+
+  /** {@link planSave} for {@link saveTypes}. */
+  async planSaveTypes(path: string, types: readonly (string | null)[]): Promise<SavePlan[]> {
     const opened = await this.#open();
     try {
-      const decided = plan(opened.program, opened.sourceOf, await this.#readRequest(opened));
-      const file = planFile(saveFormatOf(path), opened, decided);
-      const { byteLength } = file;
-      return { plan: decided, byteLength, peakByteLength: savePeakByteLength(file, decided) };
+      const jobs = planOutputs(opened, await this.#readRequest(opened), path, types);
+      return jobs.map((job) => ({ ...job, ...measureOutput(opened, job) }));
     } finally {
       await opened.checkpoint.close();
     }
   }
 
   /**
-   * Quantizes the model into a file, `.gguf` or `.safetensors`, without loading it. The file appears when it is complete;
-   * interrupted, the same call goes on where it was. Throws `output/*`, and as {@link build} does while it plans.
+   * Quantizes the model into a file, `.gguf` or `.safetensors`, or a set of files, `.uqff`, without loading it. They appear
+   * when they are complete; interrupted, the same call goes on where it was. Throws `output/*`, and as {@link build} does
+   * while it plans.
    */
-  async save(
+  async save(path: string, options: SaveModelOptions = {}): Promise<WriteReport> {
+    const [report] = await this.saveTypes(path, [this.#request.type], options);
+    return report;
+  }
+
+  /**
+   * {@link save} for several types instead of that of {@link withIsq}. With more than one, each type's name is put before
+   * the ending of the path: `out-q4k.gguf`. UQFF sets share all that is not quantized, and one report.
+   */
+  async saveTypes(
     path: string,
-    options: Omit<WriteOptions, "importance" | "algorithm"> & Pick<WorkOptions, "onCalibration"> = {},
-  ): Promise<WriteReport> {
+    types: readonly (string | null)[],
+    options: SaveModelOptions = {},
+  ): Promise<WriteReport[]> {
     const opened = await this.#open();
     let backend: Backend | undefined;
     try {
       const asked = await this.#readRequest(opened);
-      let decided = plan(opened.program, opened.sourceOf, asked);
+      const [{ plan: first }] = planOutputs(opened, asked, path, types);
       const text = await this.#readCalibration();
       backend = await this.#openBackend();
-      let request = asked;
-      if (text) {
-        request = await this.#calibrateApart(opened, backend, asked, text, options);
-        decided = plan(opened.program, opened.sourceOf, request);
-      }
+      const request = text
+        ? await this.#calibrateApart(opened, backend, { ...asked, type: first.requested }, text, options)
+        : asked;
       const { algorithm } = request;
       const work = { ...workOptions(request, options), ...options, ...(algorithm && { algorithm }) };
-      return await writeModel(opened, decided, path, backend, work);
+      return await writeModels(opened, planOutputs(opened, request, path, types), backend, work);
     } finally {
       if (typeof this.#backend === "string") await backend?.dispose();
       await opened.checkpoint.close();
@@ -250,6 +297,11 @@ export class TextModelBuilder {
    * any weight is read where that can be known.
    */
   async build(options: WorkOptions = {}): Promise<TextModel> {
+    if (this.#writeUqff !== undefined) {
+      const { signal } = options;
+      const { path, byteLength } = await this.save(this.#writeUqff, signal ? { signal } : {});
+      this.#log?.(`wrote ${path} with ${byteLength} bytes`);
+    }
     const opened = await this.#open();
     let session: Session | undefined;
     let backend: Backend | undefined;
@@ -283,11 +335,18 @@ export class TextModelBuilder {
   }
 
   async #open(): Promise<OpenedModel> {
-    const architecture = this.#architecture !== undefined && { architecture: this.#architecture };
-    if (typeof this.#model !== "string") return openModel(this.#model, { ...architecture });
-    const file = /^(.*[/\\])?([^/\\]+\.gguf)$/i.exec(this.#model);
-    if (!file) return openModel(await openFolder(this.#model), { ...architecture });
-    return openModel(await openFolder(file[1] ?? "."), { ...architecture, gguf: file[2] });
+    const options = {
+      ...(this.#architecture !== undefined && { architecture: this.#architecture }),
+      ...(this.#fromUqff !== undefined && { uqff: this.#fromUqff }),
+    };
+    if (typeof this.#model !== "string") return openModel(this.#model, options);
+    const [, folder = ".", file, ending] = /^(.*[/\\])?([^/\\]+\.(gguf|uqff))$/i.exec(this.#model) ?? [];
+    if (file === undefined) return openModel(await openFolder(this.#model), options);
+    if (this.#fromUqff !== undefined) {
+      const message = `the model is ${this.#model}, and weights from ${this.#fromUqff} need a folder`;
+      throw new IsqError("option/conflict", message, { field: "fromUqff", value: this.#fromUqff });
+    }
+    return openModel(await openFolder(folder), { ...options, [ending.toLowerCase()]: file });
   }
 
   #openBackend(): Promise<Backend> {

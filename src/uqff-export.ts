@@ -79,8 +79,9 @@ export function planUqff(plan: Plan, options: UqffExportOptions): UqffExport {
     groups[groups.length - 1].push(...pieces);
     bytes += own;
   }
-  if (groups.length === 0) {
-    throw new IsqError("plan/nothing", "the model has no layers for a UQFF file", { field: "output" });
+  if (modules.every((module) => module.rows.every(({ type }) => isDense(type)))) {
+    const message = "a UQFF file is for quantized layers, and there are none: name a type or give rules";
+    throw new IsqError("plan/nothing", message, { field: "output", value: plan.requested });
   }
   const shards = groups.map((pieces, i) => ({ name: `${stem}-${i}.uqff`, file: layOut(pieces, metadata) }));
   const rest = { ...plan, rows: rows.filter((row) => !inModules.has(row)) };

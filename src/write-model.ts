@@ -1,4 +1,7 @@
-/** Writing a model to a file: GGUF or safetensors, by the file's name. Complete files only, and the same bytes every time. */
+/**
+ * Writing models to files: GGUF or safetensors, a file each, or UQFF, a set of files; the name of the output says which.
+ * Complete files only, and the same bytes every time.
+ */
 
 import type { Backend } from "./backends/backend.js";
 import { IsqError } from "./errors.js";
@@ -6,34 +9,29 @@ import { openGguf } from "./files/gguf.js";
 import type { GgufMetadata } from "./files/gguf-values.js";
 import { openSafetensors } from "./files/safetensors.js";
 import { readRange } from "./files/source.js";
+import { storedName } from "./files/uqff.js";
 import { planGgufSave } from "./gguf-export.js";
 import type { OpenedModel } from "./load.js";
-import type { AlgorithmChoice, Plan } from "./plan.js";
-import { describeProvenance, type Provenance, provenanceKeys, provenanceTexts } from "./provenance.js";
-import type { QuantizeReport } from "./quantize.js";
+import { type Plan, type PlanRequest, plan } from "./plan.js";
+import {
+  describeProvenance,
+  hashSources,
+  type Provenance,
+  provenanceKeys,
+  provenanceTexts,
+} from "./provenance.js";
+import { parseType } from "./quants/tensor.js";
 import { formatReceipt, makeReceipt, placesOf, RECEIPT_START } from "./receipt.js";
 import { planSafetensorsSave } from "./safetensors-export.js";
-import { type SaveFile, type SaveOptions, saveModel } from "./save.js";
+import { type SaveFile, saveModel, savePeakByteLength } from "./save.js";
+import { planUqff } from "./uqff-export.js";
+import { hashFixed, type WriteJob, type WriteOptions, type WriteReport, withFile } from "./write-output.js";
+import { writeUqff } from "./write-uqff.js";
 
-export const SAVE_FORMATS = ["gguf", "safetensors"] as const;
+export type { WriteJob, WriteOptions, WriteReport } from "./write-output.js";
+
+export const SAVE_FORMATS = ["gguf", "safetensors", "uqff"] as const;
 export type SaveFormat = (typeof SAVE_FORMATS)[number];
-
-export interface WriteOptions extends SaveOptions {
-  readonly algorithm?: AlgorithmChoice;
-  /** Replace a file that is there. */
-  readonly overwrite?: boolean;
-  /** Forget what an earlier, interrupted run has written. */
-  readonly restart?: boolean;
-  /** Where to write the file's receipt; see receipt.ts. It is there before the file is. */
-  readonly receipt?: string;
-}
-
-export interface WriteReport extends QuantizeReport {
-  readonly path: string;
-  readonly byteLength: number;
-  /** Tensors that were there from an interrupted run. */
-  readonly resumedTensors: number;
-}
 
 /** The format that a file's name asks for. Throws `option/invalid` listing the endings. */
 export function saveFormatOf(path: string): SaveFormat {
@@ -44,9 +42,32 @@ export function saveFormatOf(path: string): SaveFormat {
   throw new IsqError("option/invalid", message, { field: "output", value: path, limit });
 }
 
+/**
+ * What is to be written where. Of several types, each puts its name before the ending of the path. Throws `type/unknown`,
+ * `option/invalid` for a type that comes twice, and as plan.
+ */
+export function planOutputs(
+  { program, sourceOf }: OpenedModel,
+  request: PlanRequest,
+  path: string,
+  names: readonly (string | null)[],
+): WriteJob[] {
+  const format = saveFormatOf(path);
+  const types = names.map((name) => (name === null ? null : parseType(name)));
+  const twice = types.find((type, i) => types.indexOf(type) < i);
+  if (twice !== undefined) {
+    throw new IsqError("option/invalid", `the type ${twice} comes twice`, { field: "isq", value: names });
+  }
+  const stem = path.slice(0, -format.length - 1);
+  return types.map((type) => {
+    const own = type === null || types.length === 1 ? path : `${stem}-${storedName(type)}.${format}`;
+    return { path: own, plan: plan(program, sourceOf, { ...request, type }) };
+  });
+}
+
 /** Lays out the file of a plan. Throws as planGgufSave and planSafetensorsSave. */
 export function planFile(
-  format: SaveFormat,
+  format: "gguf" | "safetensors",
   { config, gguf }: OpenedModel,
   plan: Plan,
   provenance: Provenance = {},
@@ -63,59 +84,114 @@ export function planFile(
 /** Keys of a source file that say how it was split, aligned or quantized. */
 const REPLACED = /^(split|quantize|isq)\.|^general\.(alignment|file_type|quantization_version)$/;
 
+/** Bytes of an output, and of the tensors in memory at the worst moment of writing it. Throws as the layouts do. */
+export function measureOutput(
+  opened: OpenedModel,
+  { plan, path }: WriteJob,
+): { byteLength: number; peakByteLength: number } {
+  const format = saveFormatOf(path);
+  const files: SaveFile[] = [];
+  if (format === "uqff") {
+    const { shards, residual } = planUqff(plan, { stem: "model" });
+    files.push(...shards.map(({ file }) => file), residual.file);
+  } else files.push(planFile(format, opened, plan));
+  return {
+    byteLength: files.reduce((sum, file) => sum + file.byteLength, 0),
+    peakByteLength: Math.max(...files.map((file) => savePeakByteLength(file, plan))),
+  };
+}
+
 /**
- * Executes a plan into a file of a runtime that has files. The file appears when it is complete; an interrupted run leaves
- * `FILE.partial` and its journal, and the next one goes on from there. Throws `option/invalid`, `output/*`, and as saveModel.
+ * Executes plans into files of a runtime that has files; several plans of one model, all of one format. A file appears when
+ * it is complete; an interrupted run leaves `FILE.partial` and its journal, and the next one goes on from there. Throws
+ * `option/invalid`, `output/*`, and as saveModel.
  */
+export async function writeModels(
+  opened: OpenedModel,
+  jobs: readonly WriteJob[],
+  backend: Backend,
+  options: WriteOptions = {},
+): Promise<WriteReport[]> {
+  const formats = jobs.map(({ path }) => saveFormatOf(path));
+  const { algorithm = "default", importance, signal, receipt, overwrite = false } = options;
+  if (typeof receipt === "string" && jobs.length > 1) {
+    const message = `one receipt, ${receipt}, cannot be about ${jobs.length} outputs; leave its name out`;
+    throw new IsqError("option/conflict", message, { field: "receipt", value: receipt });
+  }
+  for (const { path } of jobs) await checkReceipt(receiptPath(path, receipt), path, overwrite);
+  for (const job of jobs) measureOutput(opened, job); // refuses before hashing takes its time
+  const sources = await hashSources(opened.checkpoint, signal);
+  const described = [];
+  for (const job of jobs) {
+    const provenance = await describeProvenance(job.plan, { algorithm, importance, sources });
+    described.push({ ...job, provenance });
+  }
+  if (formats[0] === "uqff") return writeUqff(opened, described, backend, options);
+  const reports: WriteReport[] = [];
+  for (const job of described) reports.push(await writeFile(opened, job, backend, options));
+  return reports;
+}
+
+/** {@link writeModels} for one plan. */
 export async function writeModel(
   opened: OpenedModel,
   plan: Plan,
   path: string,
   backend: Backend,
-  { algorithm = "default", overwrite = false, restart = false, receipt, ...options }: WriteOptions = {},
+  options: WriteOptions = {},
 ): Promise<WriteReport> {
-  const { openFile, openHasher, openPartialFile, writeSmallFile } = await import("#platform");
+  const [report] = await writeModels(opened, [{ plan, path }], backend, options);
+  return report;
+}
+
+async function writeFile(
+  opened: OpenedModel,
+  { plan, path, provenance }: WriteJob & { readonly provenance: Provenance },
+  backend: Backend,
+  { overwrite = false, restart = false, receipt: wanted, ...options }: WriteOptions,
+): Promise<WriteReport> {
+  const { openPartialFile, writeSmallFile } = await import("#platform");
   const { checkpoint } = opened;
-  const format = saveFormatOf(path);
-  if (receipt !== undefined) await checkReceiptPlace(receipt, path, overwrite);
-  planFile(format, opened, plan); // refuses before hashing takes its time
-  const provenance = await describeProvenance(
-    plan,
-    checkpoint,
-    algorithm,
-    options.importance,
-    options.signal,
-  );
+  const format = saveFormatOf(path) as "gguf" | "safetensors";
+  const receipt = receiptPath(path, wanted);
   const file = planFile(format, opened, plan, provenance);
-  const hasher = openHasher();
-  for (const { bytes } of file.fixed) hasher.update(bytes);
-  const fingerprint = { ...provenance, byteLength: file.byteLength, header: hasher.finish() };
+  const fingerprint = { ...provenance, byteLength: file.byteLength, header: await hashFixed(file) };
   const inputs = checkpoint.sources.flatMap((source) => source.path ?? []);
   const partial = await openPartialFile(path, file, { fingerprint, inputs, overwrite, restart });
   try {
     const report = await saveModel(file, plan, checkpoint, backend, partial, options);
     const resumedTensors = file.targets.size - report.tensors.length;
-    await partial.commit(async (written) => {
-      const source = await openFile(written);
-      try {
+    await partial.commit((written) =>
+      withFile(written, async (source) => {
         await (format === "gguf" ? openGguf(source) : openSafetensors(source));
         if (receipt === undefined) return;
         const places = placesOf(opened, plan, file);
         const output = { ...source, name: path }; // not the partial file's name
         const made = await makeReceipt({ ...options, plan, checkpoint, output, places });
         await writeSmallFile(receipt, formatReceipt(made));
-      } finally {
-        await source.close?.();
-      }
-    });
-    return { ...report, path, byteLength: file.byteLength, resumedTensors };
+      }),
+    );
+    const written = { path, byteLength: file.byteLength, resumedTensors, ...(receipt && { receipt }) };
+    return { ...report, ...written };
   } finally {
     await partial.close();
   }
 }
 
-/** A receipt may replace that of an interrupted run, and nothing else. Throws `output/exists`, `option/conflict`. */
-async function checkReceiptPlace(receipt: string, output: string, overwrite: boolean): Promise<void> {
+function receiptPath(path: string, receipt: WriteOptions["receipt"]): string | undefined {
+  return receipt === true ? `${path}.receipt.json` : receipt;
+}
+
+/**
+ * A receipt may replace that of an interrupted run, and nothing else. Throws `output/exists`, `option/conflict`, and
+ * `option/unsupported` for UQFF.
+ */
+async function checkReceipt(receipt: string | undefined, output: string, overwrite: boolean): Promise<void> {
+  if (receipt === undefined) return;
+  if (saveFormatOf(output) === "uqff") {
+    const message = "receipts are about outputs of one file, and UQFF is a set of files";
+    throw new IsqError("option/unsupported", message, { field: "receipt", value: output });
+  }
   const details = { file: receipt, field: "receipt", value: receipt };
   if (receipt === output) throw new IsqError("option/conflict", `${receipt} is the output itself`, details);
   const { openFile } = await import("#platform");

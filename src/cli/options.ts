@@ -6,7 +6,7 @@ import { BACKEND_CHOICES, type BackendChoice } from "../backends/open.js";
 import { IsqError, isIsqError } from "../errors.js";
 import { ARCHITECTURE_NAMES } from "../model/architectures/index.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice } from "../plan.js";
-import { TYPE_NAMES } from "../quants/table.js";
+import { type IsqType, TYPE_NAMES } from "../quants/table.js";
 import { parseType } from "../quants/tensor.js";
 import { TextModelBuilder } from "../text-model-builder.js";
 
@@ -30,21 +30,25 @@ export interface RuntimeOptions {
 export interface PlainOptions {
   readonly modelId: string;
   readonly arch?: string;
+  readonly fromUqff?: string;
+  readonly writeUqff?: string;
 }
 
 /** Adds `--isq`, `--algorithm`, `--topology`, `--imatrix` and `--strict`. */
 export function addQuantizationOptions(command: Command): Command {
+  const help = `quantize in situ to one of ${TYPE_NAMES.join(" ")}`;
+  return addEncodingOptions(command.addOption(new Option("--isq <type>", help).argParser(parseTypeName)));
+}
+
+/** As {@link addQuantizationOptions}, with a list of types. */
+export function addTypesOptions(command: Command): Command {
+  const help = `the type or types, separated by commas: ${TYPE_NAMES.join(" ")}`;
+  const parse = (value: string) => value.split(",").map((name) => parseTypeName(name.trim()));
+  return addEncodingOptions(command.addOption(new Option("--isq <types>", help).argParser(parse)));
+}
+
+function addEncodingOptions(command: Command): Command {
   return command
-    .addOption(
-      new Option("--isq <type>", `quantize in situ to one of ${TYPE_NAMES.join(" ")}`).argParser((value) => {
-        try {
-          return parseType(value);
-        } catch (error) {
-          if (isIsqError(error)) throw new InvalidArgumentError(error.message);
-          throw error;
-        }
-      }),
-    )
     .addOption(
       new Option("--algorithm <name>", "encoder lineage").choices([...ALGORITHM_CHOICES]).default("default"),
     )
@@ -55,6 +59,15 @@ export function addQuantizationOptions(command: Command): Command {
       "collect importance from this text with the unquantized model, and quantize with it",
     )
     .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
+}
+
+function parseTypeName(value: string): IsqType {
+  try {
+    return parseType(value);
+  } catch (error) {
+    if (isIsqError(error)) throw new InvalidArgumentError(error.message);
+    throw error;
+  }
 }
 
 /** Adds `--backend` and `--threads`. */
@@ -79,16 +92,22 @@ export function addModelForms<Own extends object>(
   const plain = command
     .command("plain")
     .description("a folder with config.json, tokenizer.json and safetensors files");
-  addModelOptions(plain).action(async (_own, form: Command) => {
-    const options = form.optsWithGlobals() as Own & BuildOptions;
-    await action(createBuilder(options), options);
-  });
+  addModelOptions(plain)
+    .option("-w, --write-uqff <file>", "also save the quantized model: NAME.uqff")
+    .action(async (_own, form: Command) => {
+      const options = form.optsWithGlobals() as Own & BuildOptions;
+      await action(createBuilder(options), options);
+    });
 }
 
-/** Adds `-m` and `-a`. */
+/** Adds `-m`, `-a` and `--from-uqff`. */
 export function addModelOptions(command: Command): Command {
   return command
-    .requiredOption("-m, --model-id <path>", "the model's folder, or a GGUF file")
+    .requiredOption("-m, --model-id <path>", "the model's folder, or a GGUF or UQFF file")
+    .option(
+      "-f, --from-uqff <files>",
+      "UQFF files of the folder with the weights: the first shard, or q4k for q4k-0.uqff",
+    )
     .option(
       "-a, --arch <name>",
       `architecture (config.json says when left out): ${ARCHITECTURE_NAMES.join(" ")}`,
@@ -102,6 +121,8 @@ export function createBuilder(options: BuildOptions): TextModelBuilder {
   const builder = new TextModelBuilder(options.modelId).withAlgorithm(options.algorithm);
   if (options.isq !== undefined) builder.withIsq(options.isq);
   if (options.arch !== undefined) builder.withArchitecture(options.arch);
+  if (options.fromUqff !== undefined) builder.fromUqff(options.fromUqff);
+  if (options.writeUqff !== undefined) builder.writeUqff(options.writeUqff);
   if (options.topology !== undefined) builder.withTopologyFile(options.topology);
   if (options.imatrix !== undefined) builder.withImatrix(options.imatrix);
   if (options.calibrationFile !== undefined) builder.withCalibrationFile(options.calibrationFile);

@@ -1,4 +1,4 @@
-/** `isq quantize`: a model from files to one file. Interrupted, it goes on where it was. */
+/** `isq quantize`: a model from files to files. Interrupted, it goes on where it was. */
 
 import { type Command, Option } from "commander";
 import { formatPlan } from "../report/plan-text.js";
@@ -6,14 +6,17 @@ import { saveFormatOf } from "../write-model.js";
 import { createWorkProgress, withInterrupt } from "./build.js";
 import {
   addModelOptions,
-  addQuantizationOptions,
   addRuntimeOptions,
+  addTypesOptions,
   type BuildOptions,
   createBuilder,
+  parseCount,
 } from "./options.js";
 
-interface QuantizeOptions extends BuildOptions {
+interface QuantizeOptions extends Omit<BuildOptions, "isq"> {
+  readonly isq?: readonly string[];
   readonly output: string;
+  readonly shardSize?: number;
   readonly dryRun?: boolean;
   readonly json?: boolean;
   readonly force?: boolean;
@@ -22,12 +25,18 @@ interface QuantizeOptions extends BuildOptions {
 }
 
 export function addQuantizeCommand(program: Command): void {
-  const command = program.command("quantize").description("quantize a model into a GGUF or safetensors file");
-  addModelOptions(addRuntimeOptions(addQuantizationOptions(command)))
-    .requiredOption("-o, --output <file>", "the file to write: NAME.gguf or NAME.safetensors")
+  const command = program
+    .command("quantize")
+    .description("quantize a model into a GGUF or safetensors file, or into a set of UQFF files");
+  addModelOptions(addRuntimeOptions(addTypesOptions(command)))
+    .requiredOption(
+      "-o, --output <file>",
+      "what to write: NAME.gguf, NAME.safetensors or NAME.uqff; of several types, each puts its name before the ending",
+    )
+    .option("--shard-size <bytes>", "most bytes of a UQFF shard; 10 GiB when left out", parseCount(1))
     .addOption(new Option("--dry-run", "say what would be done, and write nothing"))
     .addOption(new Option("--json", "print the plan or the report as JSON"))
-    .addOption(new Option("--force", "replace a file that is there"))
+    .addOption(new Option("--force", "replace files that are there"))
     .addOption(new Option("--restart", "forget what an interrupted run has written"))
     .option(
       "--receipt [file]",
@@ -39,46 +48,52 @@ export function addQuantizeCommand(program: Command): void {
     });
 }
 
-async function showPlan(options: QuantizeOptions): Promise<void> {
-  const { plan, byteLength, peakByteLength } = await createBuilder(options).planSave(options.output);
-  if (options.json) {
-    process.stdout.write(`${JSON.stringify({ plan, byteLength, peakByteLength }, null, 2)}\n`);
-    return;
-  }
-  process.stdout.write(formatPlan(plan));
-  process.stdout.write(
-    `${options.output}: ${byteLength} bytes; tensors take at most ${peakByteLength} bytes of memory at once\n`,
-  );
+/** A list for several types, the thing itself for one or none. */
+function oneOrAll<Item>(items: readonly Item[]): Item | readonly Item[] {
+  return items.length === 1 ? items[0] : items;
 }
 
-async function quantize({
-  output,
-  force = false,
-  restart = false,
-  receipt: receiptFlag,
-  ...options
-}: QuantizeOptions): Promise<void> {
+async function showPlan({ isq, output, json, ...options }: QuantizeOptions): Promise<void> {
+  const planned = await createBuilder(options).planSaveTypes(output, isq ?? [null]);
+  if (json) {
+    process.stdout.write(`${JSON.stringify(oneOrAll(planned), null, 2)}\n`);
+    return;
+  }
+  for (const { plan, path, byteLength, peakByteLength } of planned) {
+    process.stdout.write(formatPlan(plan));
+    process.stdout.write(
+      `${path}: ${byteLength} bytes; tensors take at most ${peakByteLength} bytes of memory at once\n`,
+    );
+  }
+}
+
+async function quantize({ isq, output, ...options }: QuantizeOptions): Promise<void> {
+  const { force = false, restart = false, json, shardSize, receipt, ...build } = options;
   const { end, ...progress } = createWorkProgress();
-  const receipt = receiptFlag === true ? `${output}.receipt.json` : receiptFlag;
-  const report = await withInterrupt((signal) =>
-    createBuilder(options)
-      .save(output, {
+  const reports = await withInterrupt((signal) =>
+    createBuilder(build)
+      .saveTypes(output, isq ?? [null], {
         overwrite: force,
         restart,
         signal,
         ...(receipt !== undefined && { receipt }),
+        ...(shardSize !== undefined && { shardByteLength: shardSize }),
         ...progress,
       })
       .finally(end),
   );
-  const { plan, path, byteLength, resumedTensors, seconds } = report;
-  if (options.json) {
-    process.stdout.write(`${JSON.stringify({ path, byteLength, resumedTensors, receipt, plan }, null, 2)}\n`);
+  if (json) {
+    const plain = reports.map(({ path, byteLength, resumedTensors, receipt, plan }) => {
+      return { path, byteLength, resumedTensors, ...(receipt && { receipt }), plan };
+    });
+    process.stdout.write(`${JSON.stringify(oneOrAll(plain), null, 2)}\n`);
     return;
   }
-  const resumed = resumedTensors > 0 ? `, ${resumedTensors} tensors of them from an interrupted run` : "";
-  process.stdout.write(
-    `${path}: ${byteLength} bytes, ${plan.totals.quantizedTensors} of ${plan.totals.tensors} tensors quantized, ` +
-      `${plan.totals.bitsPerWeight.toFixed(3)} bits per weight${resumed}, ${seconds.toFixed(1)} s\n`,
-  );
+  for (const { plan, path, byteLength, resumedTensors, seconds } of reports) {
+    const resumed = resumedTensors > 0 ? `, ${resumedTensors} tensors of them from an interrupted run` : "";
+    process.stdout.write(
+      `${path}: ${byteLength} bytes, ${plan.totals.quantizedTensors} of ${plan.totals.tensors} tensors quantized, ` +
+        `${plan.totals.bitsPerWeight.toFixed(3)} bits per weight${resumed}, ${seconds.toFixed(1)} s\n`,
+    );
+  }
 }

@@ -9,7 +9,17 @@ import * as nodeFiles from "node:fs/promises";
 import { dirname } from "node:path";
 import { IsqError } from "../errors.js";
 import type { SaveFile, SaveSink } from "../save.js";
-import { attempt, closeAll, type Files, type Handle, isSameFile, readOptional, statOf, syncFolder, writeAll } from "./files.js";
+import {
+  attempt,
+  closeAll,
+  type Files,
+  type Handle,
+  isSameFile,
+  readOptional,
+  statOf,
+  syncFolder,
+  writeAll,
+} from "./files.js";
 import {
   checkFingerprint,
   type Fingerprint,

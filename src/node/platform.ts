@@ -6,6 +6,7 @@ export { openDirectory } from "./directory.js";
 export { openFile } from "./file-source.js";
 export { openHasher } from "./hash.js";
 export { openPartialFile } from "./partial-file.js";
+export { openPartialSet } from "./partial-set.js";
 export { writeSmallFile } from "./small-file.js";
 
 /** Starts worker threads. Loaded when asked for: a pool is much code for who wants none. Throws `option/invalid`. */

@@ -8,6 +8,7 @@ import type { Directory } from "../files/directory.js";
 import type { ByteSource } from "../files/source.js";
 import type { Hasher } from "../hash.js";
 import type { PartialFile } from "../node/partial-file.js";
+import type { PartialSet } from "../node/partial-set.js";
 
 export function openDirectory(path: string): Promise<Directory> {
   const message = `this runtime has no file system to open ${path}; pass a Directory of Blobs`;
@@ -27,6 +28,11 @@ export function openPartialFile(path: string): Promise<PartialFile> {
 export function writeSmallFile(path: string, _content: string | Uint8Array): Promise<void> {
   const message = `this runtime has no file system to write ${path}`;
   return Promise.reject(new IsqError("backend/unavailable", message, { file: path }));
+}
+
+export function openPartialSet(folder: string): Promise<PartialSet> {
+  const message = `this runtime has no file system to write ${folder}; saveModel takes any sink`;
+  return Promise.reject(new IsqError("backend/unavailable", message, { file: folder }));
 }
 
 export function openHasher(): Hasher {
