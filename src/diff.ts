@@ -3,7 +3,6 @@
 import type { Tensor } from "./backends/backend.js";
 import { isDense, widen } from "./dense.js";
 import { checkAborted } from "./errors.js";
-import { readRange } from "./files/source.js";
 import { hashTensors, type InspectedFile, type InspectedTensor, isDecodable } from "./inspect.js";
 import { dequantize } from "./quants/index.js";
 import { type IsqType, TYPES } from "./quants/table.js";
@@ -129,17 +128,18 @@ async function measureDistance(
 }
 
 async function decodeRows(
-  { source }: InspectedFile,
-  { type, shape, byteOffset, byteLength }: InspectedTensor,
+  file: InspectedFile,
+  tensor: InspectedTensor,
   start: number,
   end: number,
   rows: number,
 ): Promise<Float32Array> {
+  const { type, shape, byteLength } = tensor;
   const rowBytes = byteLength / rows;
-  const data = await readRange(source, byteOffset + start * rowBytes, byteOffset + end * rowBytes);
+  const data = await file.readRange(tensor, start * rowBytes, end * rowBytes);
   const part = { shape: [end - start, shape[shape.length - 1]], data };
   if (isDense(type)) return widen({ type, ...part });
   const isq = type as IsqType;
-  const tensor: Tensor = { type: isq, algorithm: TYPES[isq].algorithms[0], ...part };
-  return dequantize(tensor);
+  const whole: Tensor = { type: isq, algorithm: TYPES[isq].algorithms[0], ...part };
+  return dequantize(whole);
 }

@@ -16,11 +16,19 @@ export async function hashSource(
   source: ByteSource,
   { start = 0, end = source.byteLength, signal }: { start?: number; end?: number; signal?: AbortSignal } = {},
 ): Promise<string> {
+  const pieces = async function* () {
+    for (let at = start; at < end; at += READ_BYTES) {
+      checkAborted(signal);
+      yield readRange(source, at, Math.min(end, at + READ_BYTES));
+    }
+  };
+  return hashPieces(pieces());
+}
+
+/** The hash of pieces one after the other. */
+export async function hashPieces(pieces: AsyncIterable<Uint8Array>): Promise<string> {
   const { openHasher } = await import("#platform");
   const hasher = openHasher();
-  for (let at = start; at < end; at += READ_BYTES) {
-    checkAborted(signal);
-    hasher.update(await readRange(source, at, Math.min(end, at + READ_BYTES)));
-  }
+  for await (const piece of pieces) hasher.update(piece);
   return hasher.finish();
 }

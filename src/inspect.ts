@@ -1,16 +1,11 @@
 /** What is in a file, whatever its format: metadata, tensors, their hashes. Opening it is the check of its structure. */
 
 import { isDense } from "./dense.js";
-import { IsqError } from "./errors.js";
-import { ggmlTypeNamed } from "./files/ggml-types.js";
-import { openGguf } from "./files/gguf.js";
+import { checkAborted, IsqError } from "./errors.js";
 import { GGUF_MAGIC } from "./files/gguf-header.js";
-import type { GgufArray, GgufValue } from "./files/gguf-values.js";
-import { openSafetensors, SAFETENSORS_BITS } from "./files/safetensors.js";
-import { readQuantizedEntries } from "./files/safetensors-quantized.js";
 import { type ByteSource, readRange } from "./files/source.js";
-import { hashSource } from "./hash.js";
-import { LIMITS } from "./limits.js";
+import { hashPieces } from "./hash.js";
+import { inspectGguf, inspectImatrix, inspectSafetensors, inspectUqff } from "./inspect-formats.js";
 import { type Algorithm, type IsqType, TYPES } from "./quants/table.js";
 
 export interface InspectedTensor {
@@ -20,7 +15,8 @@ export interface InspectedTensor {
   /** Of a quantized tensor, where the file says it. */
   readonly algorithm?: Algorithm;
   readonly shape: readonly number[];
-  readonly byteOffset: number;
+  /** Null where a file has no plain place for it, as importance matrices. */
+  readonly byteOffset: number | null;
   readonly byteLength: number;
   /** Null for types of unknown layout and tensors without elements. */
   readonly bitsPerWeight: number | null;
@@ -42,29 +38,54 @@ export interface InspectedFile {
   readonly tensors: readonly InspectedTensor[];
   /** Legal oddities, in words. */
   readonly warnings: readonly string[];
-  readonly source: ByteSource;
+  /** Bytes `start` to `end` of a tensor's data. Throws `source/*`. */
+  readRange(tensor: InspectedTensor, start: number, end: number): Promise<Uint8Array>;
 }
 
-/** A format: how it is told from others, by the first bytes, and how it is read. */
+/** What a reader tells of a file. Without `readRange`, tensors lie where their offsets say. */
+export type Inspection = Pick<InspectedFile, "metadata" | "tensors" | "warnings"> &
+  Partial<Pick<InspectedFile, "readRange">>;
+
+/** A format: how it is told from others, by the first bytes and the name, and how it is read. */
 interface Format {
   readonly name: string;
-  matches(start: Uint8Array): boolean;
-  open(source: ByteSource): Promise<Pick<InspectedFile, "metadata" | "tensors" | "warnings">>;
+  /** Of names, the main one first. */
+  readonly endings: readonly string[];
+  matches(start: Uint8Array, ending: string): boolean;
+  open(source: ByteSource): Promise<Inspection>;
 }
 
 const START_BYTES = 16;
 
+// A header length that ends in zeros, then a JSON object.
+const isSafetensors = (start: Uint8Array) =>
+  start.length >= 9 && start[7] === 0 && start[6] === 0 && start[8] === 0x7b;
+
 const FORMATS: readonly Format[] = [
   {
     name: "gguf",
+    endings: ["gguf"],
     matches: (start) => start.length >= 4 && viewOf(start).getUint32(0, true) === GGUF_MAGIC,
     open: inspectGguf,
   },
   {
+    name: "uqff",
+    endings: ["uqff"],
+    matches: (start, ending) => ending === "uqff" && isSafetensors(start),
+    open: inspectUqff,
+  },
+  {
     name: "safetensors",
-    // A header length that ends in zeros, then a JSON object.
-    matches: (start) => start.length >= 9 && start[7] === 0 && start[6] === 0 && start[8] === 0x7b,
+    endings: ["safetensors"],
+    matches: isSafetensors,
     open: inspectSafetensors,
+  },
+  {
+    // These have nothing to be known by but their names.
+    name: "imatrix",
+    endings: ["imatrix", "cimatrix", "dat"],
+    matches: () => false,
+    open: inspectImatrix,
   },
 ];
 
@@ -72,85 +93,43 @@ const FORMATS: readonly Format[] = [
 export async function inspectFile(source: ByteSource): Promise<InspectedFile> {
   const { name: file, byteLength } = source;
   const start = await readRange(source, 0, Math.min(START_BYTES, byteLength));
-  const format = FORMATS.find(({ matches }) => matches(start)) ?? formatOfName(file);
+  const ending = /\.(\w+)$/.exec(file.toLowerCase())?.[1] ?? "";
+  // A damaged start leaves the name to go by, so that its reader says what is wrong.
+  const format =
+    FORMATS.find(({ matches }) => matches(start, ending)) ??
+    FORMATS.find(({ endings }) => endings.includes(ending));
   if (!format) {
     const limit = FORMATS.map(({ name }) => name);
     const message = `${file} does not start as a file of a known format does (${limit.join(", ")})`;
     throw new IsqError("source/format", message, { file, field: "format", limit });
   }
-  return { file, format: format.name, byteLength, source, ...(await format.open(source)) };
+  const inPlace = ({ byteOffset }: InspectedTensor, from: number, to: number) =>
+    readRange(source, byteOffset! + from, byteOffset! + to);
+  return { file, format: format.name, byteLength, readRange: inPlace, ...(await format.open(source)) };
 }
+
+const HASHED_BYTES = 4 * 2 ** 20;
 
 /** Hashes of tensors, by name, in their order. Throws `source/*`, `aborted`. */
 export async function hashTensors(
-  { source, tensors }: InspectedFile,
+  file: Pick<InspectedFile, "tensors" | "readRange">,
   signal?: AbortSignal,
 ): Promise<Map<string, string>> {
   const hashes = new Map<string, string>();
-  for (const { name, byteOffset: start, byteLength } of tensors) {
-    const end = start + byteLength;
-    hashes.set(name, await hashSource(source, { start, end, ...(signal && { signal }) }));
+  for (const tensor of file.tensors) {
+    const pieces = async function* () {
+      for (let at = 0; at < tensor.byteLength; at += HASHED_BYTES) {
+        checkAborted(signal);
+        yield file.readRange(tensor, at, Math.min(tensor.byteLength, at + HASHED_BYTES));
+      }
+    };
+    hashes.set(tensor.name, await hashPieces(pieces()));
   }
   return hashes;
 }
 
-/** A damaged start leaves the name to go by, so that its reader says what is wrong. */
-function formatOfName(file: string): Format | undefined {
-  return FORMATS.find(({ name }) => file.toLowerCase().endsWith(`.${name}`));
-}
-
 function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
   return new DataView(buffer, byteOffset, byteLength);
-}
-
-async function inspectGguf(source: ByteSource) {
-  const { metadata, tensors, warnings } = await openGguf(source);
-  return {
-    metadata: [...metadata].map(([key, value]) => ({
-      key,
-      type: value.type === "array" ? `array of ${value.items}` : value.type,
-      value: plainValue(value),
-    })),
-    tensors: [...tensors.values()].map(({ name, dtype, shape, byteOffset, byteLength }) => {
-      const type = ggmlTypeNamed(dtype);
-      const bits = type && type.blockElements > 0 ? (type.blockBytes * 8) / type.blockElements : null;
-      return { name, type: type?.isq ?? dtype, shape, byteOffset, byteLength, bitsPerWeight: bits };
-    }),
-    warnings,
-  };
-}
-
-async function inspectSafetensors(source: ByteSource) {
-  const { metadata, tensors } = await openSafetensors(source);
-  const quantized = readQuantizedEntries(source.name, { metadata, tensors }, LIMITS);
-  return {
-    metadata: [...metadata].map(([key, value]) => ({ key, type: "string", value })),
-    tensors: [...tensors.values()].map(({ dtype, ...place }) => {
-      const own = quantized.get(place.name);
-      if (!own) return { ...place, type: dtype, bitsPerWeight: SAFETENSORS_BITS[dtype] };
-      const elements = own.shape.reduce((product, size) => product * size, 1);
-      return { ...place, ...own, bitsPerWeight: elements === 0 ? null : (place.byteLength * 8) / elements };
-    }),
-    warnings: [],
-  };
-}
-
-function plainValue(value: GgufValue): unknown {
-  if (value.type === "array") return plainArray(value);
-  return typeof value.value === "bigint" ? plainInteger(value.value) : value.value;
-}
-
-function plainArray(array: GgufArray): unknown[] {
-  if (array.items === "array") return array.values.map(plainArray);
-  if (array.items === "bool") return Array.from(array.values, (value) => value !== 0);
-  return Array.from<unknown>(array.values as ArrayLike<unknown>).map((value) =>
-    typeof value === "bigint" ? plainInteger(value) : value,
-  );
-}
-
-function plainInteger(value: bigint): number | string {
-  const number = Number(value);
-  return Number.isSafeInteger(number) ? number : String(value);
 }
 
 /** Whether tensors of a type can be decoded. */

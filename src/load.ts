@@ -61,7 +61,7 @@ export async function openModel(
     opened ??=
       uqff === undefined
         ? await openCheckpoint(directory)
-        : await openUqffCheckpoint(directory, uqff, { weights: program.weights });
+        : await openUqffCheckpoint(directory, uqff, { weights: async () => program.weights });
     const checkpoint = opened.format === "safetensors" ? presentCheckpoint(opened, program) : opened;
     const sourceOf = (weight: WeightSpec) => findSource(checkpoint, weight);
     for (const weight of program.weights) sourceOf(weight);
@@ -70,6 +70,12 @@ export async function openModel(
     await opened?.close();
     throw error;
   }
+}
+
+/** The weights that a model of this config.json has. Throws `config/*`, `architecture/unknown`. */
+export async function readWeights(directory: Directory): Promise<readonly WeightSpec[]> {
+  const config = parseConfig(await readText(directory, "config.json", "config/missing"));
+  return compileModel(config).weights;
 }
 
 /** Reads a small text file of the folder. Throws the given tag when it is not there. */

@@ -11,7 +11,14 @@ import { type Directory, readFile } from "./files/directory.js";
 import { quote } from "./files/json.js";
 import { openSafetensors, type Safetensors } from "./files/safetensors.js";
 import { type ByteSource, readRange } from "./files/source.js";
-import { openUqff, type Uqff, type UqffLayer, type UqffRange, type UqffVector } from "./files/uqff.js";
+import {
+  openUqff,
+  storedName,
+  type Uqff,
+  type UqffLayer,
+  type UqffRange,
+  type UqffVector,
+} from "./files/uqff.js";
 import { parseUqffReport, UQFF_REPORT, type UqffClaim } from "./files/uqff-report.js";
 import { LIMITS, type Limits } from "./limits.js";
 import { listIsqLayers } from "./model/isq-layers.js";
@@ -21,8 +28,8 @@ import { parseType } from "./quants/tensor.js";
 export const UQFF_RESIDUAL = "residual.safetensors";
 
 export interface UqffCheckpointOptions {
-  /** The weights of the model: numbered layers get their names from them. Without, they keep their numbers. */
-  readonly weights?: readonly WeightSpec[];
+  /** Gives the weights of the model: numbered layers get their names from them. Without, they keep their numbers. */
+  readonly weights?: () => Promise<readonly WeightSpec[]>;
   /** Whether the other tensors are needed; true when absent. */
   readonly residual?: boolean;
   readonly limits?: Partial<Limits>;
@@ -65,7 +72,8 @@ export async function openUqffCheckpoint(
     for (const name of names) sources.push(await open(name));
     const uqff = await openUqff(sources, { limits });
     if (claim) checkClaim(directory, claim, uqff);
-    const views = viewsOf(nameLayers(uqff, options.weights), uqff.numbered);
+    const weights = uqff.numbered ? await options.weights?.() : undefined;
+    const views = viewsOf(nameLayers(uqff, weights), uqff.numbered);
     if (options.residual ?? true) {
       await addResidual(directory, views, uqff.numbered, async (file) =>
         openSafetensors(await open(file), { limits }),
@@ -85,9 +93,10 @@ async function findShards(
   limits: Limits,
 ): Promise<{ names: readonly string[]; claim: UqffClaim | null }> {
   const listed = selection.split(";").map((name) => name.trim());
-  const [first] = listed.length === 1 ? [fileNameOf(selection)] : listed;
   const claims = (await directory.has(UQFF_REPORT)) ? await readReport(directory, limits) : [];
-  const claim = claims.find(({ shards }) => shards.includes(first)) ?? null;
+  const type = selection.endsWith(".uqff") ? null : typeOf(selection);
+  const first = type === null ? listed[0] : `${type}-0.uqff`;
+  const claim = claims.find(({ quant, shards }) => quant === type || shards.includes(first)) ?? null;
   const names = claim?.shards ?? (listed.length > 1 ? listed : await findSiblings(directory, first, limits));
   for (const name of names) {
     if (await directory.has(name)) continue;
@@ -116,10 +125,9 @@ const TYPE_OF_BITS: Readonly<Record<string, string>> = {
   8: "q8_0",
 };
 
-function fileNameOf(selection: string): string {
-  if (selection.endsWith(".uqff")) return selection;
-  const type = TYPE_OF_BITS[selection] ?? parseType(selection).toLowerCase();
-  return `${type}-0.uqff`;
+/** The type that a set is called by. Throws `type/unknown`. */
+function typeOf(selection: string): string {
+  return TYPE_OF_BITS[selection] ?? storedName(parseType(selection));
 }
 
 /** `NAME-0.uqff`, `NAME-1.uqff` and so on without a gap; the file alone where its name has no number. */

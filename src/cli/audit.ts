@@ -7,8 +7,10 @@ import { BACKEND_CHOICES, type BackendChoice, openBackend } from "../backends/op
 import { openCheckpoint } from "../files/checkpoint.js";
 import { openGgufFiles } from "../files/gguf-split.js";
 import { openGgufCheckpoint } from "../gguf-checkpoint.js";
+import { readWeights } from "../load.js";
 import { openDirectory } from "../node/directory.js";
 import { formatAudit } from "../report/audit-text.js";
+import { openUqffCheckpoint } from "../uqff-checkpoint.js";
 import { readImportanceOf } from "./importance.js";
 import { createProgress } from "./progress.js";
 
@@ -26,7 +28,10 @@ export function addAuditCommand(program: Command): void {
   program
     .command("audit")
     .description("compare a quantized file with its source, or look for impossible blocks without one")
-    .requiredOption("--quantized <file>", "a GGUF file, or the first of several; or a safetensors file")
+    .requiredOption(
+      "--quantized <file>",
+      "a GGUF or UQFF file, or the first of several; or a safetensors file",
+    )
     .option("--source <dir>", "a folder with safetensors files, or a GGUF file with unquantized weights")
     .option("--imatrix <file>", "importance that may have been used: it is tried beside none")
     .addOption(
@@ -66,19 +71,28 @@ async function auditFiles({ quantized, source, imatrix, backend: choice }: Audit
 
 const folderOf = async (path: string) => openDirectory(dirname(path));
 
-const isGguf = (path: string): boolean => path.toLowerCase().endsWith(".gguf");
+const endingOf = (path: string): string => /\.(\w+)$/.exec(path.toLowerCase())?.[1] ?? "";
 
 async function openRaw(path: string): Promise<Closable> {
-  return isGguf(path) ? openGgufFiles(await folderOf(path), basename(path)) : openModelFile(path);
+  return endingOf(path) === "gguf"
+    ? openGgufFiles(await folderOf(path), basename(path))
+    : openModelFile(path);
 }
 
 /** With the names that checkpoints have. */
 async function openModelFile(path: string): Promise<Closable> {
   const [folder, file] = [await folderOf(path), basename(path)];
-  return isGguf(path)
-    ? (await openGgufCheckpoint(folder, file)).checkpoint
-    : openCheckpoint(folder, { file });
+  switch (endingOf(path)) {
+    case "gguf":
+      return (await openGgufCheckpoint(folder, file)).checkpoint;
+    case "uqff":
+      return openUqffCheckpoint(folder, file, { weights: () => readWeights(folder), residual: false });
+    default:
+      return openCheckpoint(folder, { file });
+  }
 }
 
 const openSource = async (path: string): Promise<Closable> =>
-  /\.(gguf|safetensors)$/i.test(path) ? openModelFile(path) : openCheckpoint(await openDirectory(path));
+  ["gguf", "safetensors"].includes(endingOf(path))
+    ? openModelFile(path)
+    : openCheckpoint(await openDirectory(path));

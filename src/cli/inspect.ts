@@ -5,7 +5,7 @@ import { diffFiles, type FileDifference, type TensorDifference } from "../diff.j
 import { hashTensors, type InspectedFile, type InspectedValue } from "../inspect.js";
 import { formatTable } from "../report/text.js";
 import { withInterrupt } from "./build.js";
-import { withFiles } from "./open-files.js";
+import { checkUqffSets, withFiles } from "./open-files.js";
 
 interface InspectOptions {
   readonly json?: boolean;
@@ -15,7 +15,9 @@ interface InspectOptions {
 export function addInspectCommand(program: Command): void {
   program
     .command("inspect")
-    .description("show metadata and tensors of a file (GGUF, safetensors) or a model's folder")
+    .description(
+      "show metadata and tensors of a file (GGUF, UQFF, safetensors, imatrix) or of a model's folder",
+    )
     .argument("<path>", "a file or a folder")
     .option("--json", "print everything as JSON, with the sha256 of every tensor")
     .option("--hash", "show the sha256 of every tensor")
@@ -28,7 +30,7 @@ export function addInspectCommand(program: Command): void {
 
 async function inspect(file: InspectedFile, { json = false, hash = false }: InspectOptions): Promise<void> {
   const hashes = json || hash ? await withInterrupt((signal) => hashTensors(file, signal)) : new Map();
-  const { source: _, ...summary } = file;
+  const { readRange: _, ...summary } = file;
   if (json) {
     const tensors = file.tensors.map((tensor) => ({ ...tensor, sha256: hashes.get(tensor.name) }));
     process.stdout.write(`${JSON.stringify({ ...summary, tensors }, null, 2)}\n`);
@@ -67,9 +69,10 @@ function formatValue({ key, type, value }: InspectedValue): string {
   return `${key} (${type}) = ${cut}${more}`;
 }
 
-/** Reads the structure of a file or folder; damage throws. */
+/** Reads the structure of a file or folder; damage throws. Of UQFF, also whether the set is complete. */
 export function verifyStructure(path: string): Promise<void> {
   return withFiles(path, async (files) => {
+    await checkUqffSets(path, files);
     for (const file of files) {
       for (const warning of file.warnings) process.stdout.write(`warning: ${warning}\n`);
       process.stdout.write(`${describeFile(file)}: whole\n`);

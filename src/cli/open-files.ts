@@ -1,13 +1,23 @@
 /** Files that the commands look into: one, or all of a model's folder. */
 
 import { stat } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 import { openCheckpoint } from "../files/checkpoint.js";
+import { type Directory, readFile } from "../files/directory.js";
 import type { ByteSource } from "../files/source.js";
+import { parseUqffReport, UQFF_REPORT, type UqffClaim } from "../files/uqff-report.js";
 import { type InspectedFile, inspectFile } from "../inspect.js";
+import { LIMITS } from "../limits.js";
 import { openDirectory } from "../node/directory.js";
 import { openFile } from "../node/file-source.js";
+import { openUqffCheckpoint, UQFF_RESIDUAL } from "../uqff-checkpoint.js";
 
-/** Opens a file, or the safetensors files of a folder, hands them over and closes them. Throws as `inspectFile`. */
+interface Sources {
+  readonly sources: readonly ByteSource[];
+  close(): Promise<void>;
+}
+
+/** Opens a file, or the files of a model's folder, hands them over and closes them. Throws as `inspectFile`. */
 export async function withFiles<Result>(
   path: string,
   use: (files: readonly InspectedFile[]) => Promise<Result>,
@@ -22,14 +32,46 @@ export async function withFiles<Result>(
   }
 }
 
-async function openSources(
-  path: string,
-): Promise<{ sources: readonly ByteSource[]; close(): Promise<void> }> {
-  const isFolder = await stat(path).then(
+async function openSources(path: string): Promise<Sources> {
+  if (!(await isFolder(path))) {
+    const source = await openFile(path);
+    return { sources: [source], close: async () => source.close?.() };
+  }
+  const directory = await openDirectory(path);
+  if (!(await directory.has(UQFF_REPORT))) return openCheckpoint(directory);
+  const claims = await readClaims(directory);
+  const sources: ByteSource[] = [];
+  const close = async () => {
+    for (const source of sources) await source.close?.();
+  };
+  try {
+    for (const name of [...claims.flatMap(({ shards }) => shards), UQFF_RESIDUAL]) {
+      sources.push(await directory.open(name));
+    }
+    return { sources, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Throws unless every UQFF shard among the files belongs to a complete set. */
+export async function checkUqffSets(path: string, files: readonly InspectedFile[]): Promise<void> {
+  if (!files.some(({ format }) => format === "uqff")) return;
+  const folder = await isFolder(path);
+  const directory = await openDirectory(folder ? path : dirname(path));
+  const first = folder ? (await readClaims(directory)).map(({ shards }) => shards[0]) : [basename(path)];
+  for (const name of first) await (await openUqffCheckpoint(directory, name)).close();
+}
+
+async function readClaims(directory: Directory): Promise<readonly UqffClaim[]> {
+  const text = new TextDecoder().decode(await readFile(directory, UQFF_REPORT, LIMITS.jsonBytes));
+  return parseUqffReport(text, `${directory.name}/${UQFF_REPORT}`);
+}
+
+function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
     (stats) => stats.isDirectory(),
     () => false,
   );
-  if (isFolder) return openCheckpoint(await openDirectory(path));
-  const source = await openFile(path);
-  return { sources: [source], close: async () => source.close?.() };
 }
