@@ -1,6 +1,9 @@
 /** The system's files with a fault at one call: an error, or an end of everything as after kill -9. */
 
+import { accessSync, mkdtempSync } from "node:fs";
 import nodeFiles from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Files } from "../../src/node/partial-file.js";
 
 export type Fault =
@@ -18,6 +21,16 @@ export type Fault =
 export interface FaultyFiles extends Files {
   /** Calls so far. */
   readonly calls: number;
+}
+
+/** A new folder, in memory where there is one: thousands of syncs of a disk take minutes and show nothing more. */
+export function makeFolder(): string {
+  try {
+    accessSync("/dev/shm");
+    return mkdtempSync("/dev/shm/isq-");
+  } catch {
+    return mkdtempSync(join(tmpdir(), "isq-"));
+  }
 }
 
 /** `failAt` counts calls from 0. */
@@ -72,5 +85,6 @@ export function faultyFiles(failAt: number, fault: Fault): FaultyFiles {
     stat: through("stat"),
     statfs: through("statfs"),
     readFile: through("readFile"),
+    mkdir: through("mkdir"),
   };
 }

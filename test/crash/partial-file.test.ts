@@ -1,13 +1,12 @@
 /** A file is complete or not there, whatever call to the system fails or is the last one. */
 
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { beforeEach, describe, expect, test } from "vitest";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { isIsqError } from "../../src/errors.js";
 import { type Files, openPartialFile, type PartialFileOptions } from "../../src/node/partial-file.js";
 import type { SaveFile } from "../../src/save.js";
-import { type Fault, faultyFiles } from "./faulty-files.js";
+import { type Fault, faultyFiles, makeFolder } from "./faulty-files.js";
 
 const TENSORS = ["a", "b", "c", "d"];
 const SIZE = 1000;
@@ -36,8 +35,9 @@ const FINGERPRINT = { plan: "p", byteLength: layout.byteLength };
 
 let path: string;
 beforeEach(() => {
-  path = join(mkdtempSync(join(tmpdir(), "isq-")), "out.gguf");
+  path = join(makeFolder(), "out.gguf");
 });
+afterEach(() => rmSync(dirname(path), { recursive: true }));
 
 /** Writes the file as saveModel does. Returns the tensors that had to be written. */
 async function write(options: Partial<PartialFileOptions> = {}): Promise<string[]> {
