@@ -173,7 +173,7 @@ function createPartialFile(path: string, layout: SaveFile, state: State, files: 
   };
   const seal = async (check: (path: string) => Promise<void>) => {
     await system("write", async () => {
-      await flush();
+      if (waiting.length > 0) await flush();
       await data.sync();
     });
     const complete = await system("read it back", () =>
