@@ -167,7 +167,7 @@ describe("UQFF", () => {
   });
 
   test("the folder is a model that runs, is inspected, verified and audited", () => {
-    const text = isq("run", "-p", "The database", "-n", "4", "plain", "-m", set, "-f", "q4k");
+    const text = isq("run", "-p", "The database", "-n", "4", "plain", "-m", set, "--from-uqff", "q4k");
     const direct = isq("run", "-p", "The database", "-n", "4", "--isq", "Q4K", "plain", ...MODEL);
     expect([text.status, text.stdout]).toEqual([0, direct.stdout]);
     const first = join(set, "tiny-fp8-0.uqff");

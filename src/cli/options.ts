@@ -105,7 +105,7 @@ export function addModelOptions(command: Command): Command {
   return command
     .requiredOption("-m, --model-id <path>", "the model's folder, or a GGUF or UQFF file")
     .option(
-      "-f, --from-uqff <files>",
+      "--from-uqff <files>",
       "UQFF files of the folder with the weights: the first shard, or q4k for q4k-0.uqff",
     )
     .option(
