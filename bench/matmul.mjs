@@ -6,7 +6,8 @@
 import { parseArgs } from "node:util";
 import { wasm } from "../dist/backends/wasm.js";
 import { Banks, MOST_BANK_BYTES } from "../dist/backends/wasm-bank.js";
-import { freeRows, multiplyRows, placeRows } from "../dist/backends/wasm-linear.js";
+import { freeRows, placeRows } from "../dist/backends/wasm-linear.js";
+import { multiplyRows } from "../dist/backends/wasm-product.js";
 import { TYPE_NAMES, TYPES } from "../dist/quants/index.js";
 import { gaussian, interleave } from "./lib/measure.mjs";
 import { copyIn, koffi, open } from "./lib/native.mjs";
@@ -75,12 +76,14 @@ async function measure(name) {
   const placed = await placeRows(banks, weights, 0, outputs);
   const activations = gaussian(most * width, 5);
   const out = new Float32Array(most * outputs);
-  const load = (first, count, bank, address) =>
-    bank.floats.set(activations.subarray(first * width, (first + count) * width), address / 4);
+  const bring = (first, count, bank, stage) => {
+    bank.floats.set(activations.subarray(first * width, (first + count) * width), stage / 4);
+    return stage;
+  };
   const store = (r, first, values) => out.set(values, r * outputs + first);
   const result = { type: name, matvecGigabytesPerSecond: 0 };
   for (const batch of batches) {
-    const works = { ours: () => multiplyRows(placed, batch, load, store) };
+    const works = { ours: () => multiplyRows(placed, { count: batch, bring }, { store }) };
     if (!flags["no-native"] && !["Q8_1", "Q8K"].includes(name)) {
       for (const set of SETS) works[set] = nativeProduct(row, set, batch, weights.data, activations);
     }

@@ -55,7 +55,7 @@ async function makeWasm(): Promise<Codec> {
       const sizes = [activations.length, wideBytes, 4].map((size) => rows * size);
       const [coded, wide, out] = bank.scratch(...sizes);
       for (let r = 0; r < rows; r++) bank.bytes.set(activations, coded + r * activations.length);
-      multiplyCoded(bank, type, { weights: address, coded, wide, out }, 1, rows, width);
+      multiplyCoded(bank, type, { weights: address, coded, wide, out, stride: 1 }, 1, rows, width);
       bank.free(address);
       const bits = new Set(bank.words.slice(out / 4, out / 4 + rows));
       if (bits.size !== 1) throw new Error(`${type}: ${[...bits]} for the same rows`);

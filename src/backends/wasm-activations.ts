@@ -4,10 +4,32 @@ import { type IsqType, TYPES } from "../quants/table.js";
 import type { DenseType } from "./backend.js";
 import type { Bank } from "./wasm-bank.js";
 
-/** Types of one row at a time: a multiple of four rows have kernels of their own. */
-const ROW_FORMS: Partial<Record<IsqType, { readonly widen: string; readonly bytesPerBlock: number }>> = {
-  Q4K: { widen: "q8_k_widen_nibbles", bytesPerBlock: 544 },
-  Q8_0: { widen: "q8_0_widen_pairs", bytesPerBlock: 272 },
+/** A kernel that brings quantized rows into another form, and how much that takes. */
+interface Form {
+  readonly widen: string;
+  /** Blocks that are together, and their bytes for one row. */
+  readonly blocks: number;
+  readonly bytes: number;
+}
+
+/** Single rows of types whose weights are in fours (wasm-quads.ts). */
+const OWN_FORMS: Partial<Record<IsqType, Form>> = {
+  Q4K: { widen: "q8_k_widen_nibbles", blocks: 1, bytes: 544 },
+  Q8_0: { widen: "q8_0_widen_pairs", blocks: 1, bytes: 272 },
+};
+
+/** By what activations are quantized to. */
+const ROW_FORMS: Partial<Record<IsqType, Form>> = {
+  Q8K: { widen: "q8_k_widen", blocks: 1, bytes: 544 },
+  Q8_0: { widen: "q8_0_widen", blocks: 4, bytes: 288 },
+  Q8_1: { widen: "q8_1_widen", blocks: 4, bytes: 288 },
+};
+
+/** Of four rows together. */
+const FOUR_FORMS: Partial<Record<IsqType, Form>> = {
+  Q8K: { widen: "q8_k_widen_four", blocks: 1, bytes: 2304 / 4 },
+  Q8_0: { widen: "q8_0_widen_four", blocks: 1, bytes: 288 / 4 },
+  Q8_1: { widen: "q8_1_widen_four", blocks: 1, bytes: 288 / 4 },
 };
 
 /** What the activations of a type's products are quantized to; null: they stay floats. */
@@ -15,59 +37,67 @@ export function partnerOf(type: IsqType | DenseType): IsqType | null {
   return type === "F32" || type === "F16" || type === "BF16" ? null : TYPES[type].dotPartner;
 }
 
+const rowForm = (type: IsqType): Form => OWN_FORMS[type] ?? ROW_FORMS[TYPES[type].dotPartner!]!;
+
+/** Q8_K as a weight has one kernel for any number of rows. */
+const fourForm = (type: IsqType): Form | undefined =>
+  type === "Q8K" ? undefined : FOUR_FORMS[TYPES[type].dotPartner!];
+
+/** The form that all of `rows` rows have at the same time, or null where some of them have another. */
+export function formOf(type: IsqType, rows: number): string | null {
+  const four = fourForm(type);
+  if (rows === 1 || !four) return rowForm(type).widen;
+  return rows % 4 === 0 ? four.widen : null;
+}
+
 /** Bytes that a row of activations takes at most: as its partner type, and widened. */
 export function activationBytes(type: IsqType, width: number): { coded: number; wide: number } {
   const { blockElements, blockBytes } = TYPES[TYPES[type].dotPartner!];
   const blocks = width / blockElements;
-  const fours = blocks * (blockElements === 256 ? 2304 / 4 : 288 / 4);
-  return { coded: blocks * blockBytes, wide: Math.max(fours, rowFormBytes(type, width)) };
+  const sizeOf = (form: Form | undefined) => (form ? Math.ceil(blocks / form.blocks) * form.bytes : 0);
+  return { coded: blocks * blockBytes, wide: Math.max(sizeOf(rowForm(type)), sizeOf(fourForm(type))) };
 }
 
-/** A row by itself. Blocks of 32 come four at a time, where the type has no form of its own. */
-function rowFormBytes(type: IsqType, width: number): number {
-  const partner = TYPES[TYPES[type].dotPartner!];
-  const blocks = width / partner.blockElements;
-  const own = ROW_FORMS[type];
-  if (own) return blocks * own.bytesPerBlock;
-  return partner.blockElements === 256 ? blocks * 544 : Math.ceil(blocks / 4) * 288;
-}
-
-/** Areas of {@link multiply}. */
+/** Addresses of a product. */
 export interface ProductAreas {
-  /** Of the weights. */
   readonly weights: number;
   /** Rows of activations, quantized. */
   readonly coded: number;
   readonly wide: number;
-  /** [rows × outputs]. */
   readonly out: number;
+  /** Floats from one row of results to the next. */
+  readonly stride: number;
 }
 
-/** Products of block types: rows of activations four at a time, and what is left of them one by one. */
+/**
+ * Products of block types: rows of activations four at a time, and what is left of them one by one.
+ * @param isWide All rows are at `wide` already, in the form of {@link formOf}.
+ */
 export function multiplyCoded(
   bank: Bank,
   type: IsqType,
-  { weights, coded, wide, out }: ProductAreas,
+  { weights, coded, wide, out, stride }: ProductAreas,
   outputs: number,
   rows: number,
   width: number,
+  isWide = false,
 ): void {
   const { stem } = TYPES[type];
-  const partner = TYPES[TYPES[type].dotPartner!];
-  if (type === "Q8K") {
-    bank.call("q8_k_widen", coded, wide, rows, width);
-    bank.call("q8_k_matmul", weights, wide, out, outputs, rows, width, outputs);
+  const four = fourForm(type);
+  const { widen } = rowForm(type);
+  if (!four) {
+    if (!isWide) bank.call(widen, coded, wide, rows, width);
+    bank.call(`${stem}_matmul`, weights, wide, out, outputs, rows, width, stride);
     return;
   }
   const fours = rows - (rows % 4);
   if (fours > 0) {
-    bank.call(`${partner.stem}_widen_four`, coded, wide, fours, width);
-    bank.call(`${stem}_matmul`, weights, wide, out, outputs, fours, width, outputs);
+    if (!isWide) bank.call(four.widen, coded, wide, fours, width);
+    bank.call(`${stem}_matmul`, weights, wide, out, outputs, fours, width, stride);
   }
-  const widen = ROW_FORMS[type]?.widen ?? `${partner.stem}_widen`;
   const codedRow = activationBytes(type, width).coded;
   for (let row = fours; row < rows; row++) {
-    bank.call(widen, coded + row * codedRow, wide, 1, width);
-    bank.call(`${stem}_matvec`, weights, wide, out + 4 * row * outputs, outputs, width);
+    if (!isWide) bank.call(widen, coded + row * codedRow, wide, 1, width);
+    bank.call(`${stem}_matvec`, weights, wide, out + 4 * row * stride, outputs, width);
   }
 }

@@ -3,11 +3,14 @@
 import { instantiate } from "@assemblyscript/loader";
 import { IsqError } from "../errors.js";
 import { WASM_BASE64 } from "./wasm-bytes.js";
+import type { PreparedRows } from "./wasm-product.js";
 
 type Kernel = (...args: number[]) => number;
 
 const PAGE = 65536;
 const ALIGNMENT = 64;
+/** A memory grows by at least this, 4 MiB: growing takes milliseconds, and pages that nobody touches take no memory. */
+const GROWTH_PAGES = 64;
 /** WebAssembly memories with 32-bit addresses end here. */
 export const MOST_BANK_BYTES = 65536 * PAGE;
 
@@ -50,6 +53,7 @@ interface Range {
 export class Bank {
   readonly #memory: WebAssembly.Memory;
   readonly #exports: Record<string, Kernel>;
+  readonly #limit: number;
   readonly #sizes = new Map<number, number>();
   /** Free ranges, ascending, never adjacent. */
   readonly #free: Range[];
@@ -58,10 +62,13 @@ export class Bank {
   #words: Int32Array;
   #scratch = 0;
   #scratchBytes = 0;
+  /** Activations that are in scratch since its last use; see wasm-product.ts. */
+  prepared: PreparedRows | null = null;
 
   private constructor(memory: WebAssembly.Memory, exports: Record<string, unknown>, limit: number) {
     this.#memory = memory;
     this.#exports = exports as Record<string, Kernel>;
+    this.#limit = limit;
     const base = (exports["HEAP_BASE"] as WebAssembly.Global).value as number;
     this.#free = [{ start: base, end: limit }];
     this.#bytes = new Uint8Array(memory.buffer);
@@ -72,8 +79,9 @@ export class Bank {
   /** @param limit Most bytes of the memory; a multiple of 64 KiB. */
   static async open(limit = MOST_BANK_BYTES): Promise<Bank> {
     const memory = new WebAssembly.Memory({ initial: 2, maximum: limit / PAGE });
-    const { exports } = await instantiate(await compileModule(), { env: { memory } });
-    return new Bank(memory, exports as unknown as Record<string, unknown>, limit);
+    // The instance's own exports: the loader's wrap each in a function that counts its arguments.
+    const { instance } = await instantiate(await compileModule(), { env: { memory } });
+    return new Bank(memory, instance.exports, limit);
   }
 
   get bytes(): Uint8Array {
@@ -147,6 +155,7 @@ export class Bank {
    * Addresses of areas that last until the next call: room for the arguments of one kernel. Throws `backend/memory`.
    */
   scratch(...byteLengths: number[]): number[] {
+    this.prepared = null;
     const sizes = byteLengths.map((byteLength) => Math.ceil(byteLength / ALIGNMENT) * ALIGNMENT);
     const total = sizes.reduce((sum, size) => sum + size, 0);
     if (total > this.#scratchBytes) {
@@ -165,10 +174,15 @@ export class Bank {
 
   /** Grows the memory to `end` bytes. */
   #reach(end: number): boolean {
-    const missing = end - this.byteLength;
+    const missing = Math.ceil((end - this.byteLength) / PAGE);
     if (missing <= 0) return true;
+    const left = (this.#limit - this.byteLength) / PAGE;
+    return this.#grow(Math.min(left, Math.max(missing, GROWTH_PAGES))) || this.#grow(missing);
+  }
+
+  #grow(pages: number): boolean {
     try {
-      this.#memory.grow(Math.ceil(missing / PAGE));
+      this.#memory.grow(pages);
       return true;
     } catch {
       return false; // the machine has no more

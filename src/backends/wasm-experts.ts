@@ -3,7 +3,7 @@
 import { type Kernels, type OpOf, rowsOf } from "./interpreter.js";
 import { routeRow, rowsByExpert } from "./route.js";
 import type { Columns } from "./schedule.js";
-import { multiplyRows } from "./wasm-linear.js";
+import { multiplyRows } from "./wasm-product.js";
 import { bring, type MemberState, observeRows } from "./wasm-state.js";
 
 export function expertKernels(state: MemberState): Pick<Kernels, "route" | "expertLinear" | "combine"> {
@@ -42,15 +42,18 @@ function multiplyExperts(state: MemberState, op: OpOf<"expertLinear">): void {
     if (observation) for (const row of from) observeRows(state, observation, weight, op.x, row, 1);
     multiplyRows(
       weights.rows(weight),
-      own.length,
-      (row, count, bank, address) => {
-        for (let i = 0; i < count; i++) {
-          slots.load(op.x, x, from[row + i], 1, bank, address + i * rowBytes);
-        }
+      {
+        count: own.length,
+        bring(row, count, bank, stage) {
+          for (let i = 0; i < count; i++) slots.load(op.x, x, from[row + i], 1, bank, stage + i * rowBytes);
+          return stage;
+        },
       },
-      (row, first, outputs) => {
-        const out = slots.view(op.out);
-        out.values.set(outputs, out.start + own[row] * width + first);
+      {
+        store(row, first, outputs) {
+          const out = slots.view(op.out);
+          out.values.set(outputs, out.start + own[row] * width + first);
+        },
       },
     );
   }

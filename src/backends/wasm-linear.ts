@@ -1,17 +1,16 @@
-/** Weights in WebAssembly memory, whole or a share of their rows, and their products with activations. */
+/** Weights in WebAssembly memory, whole or a share of their rows; wasm-product.ts multiplies with them. */
 
 import { type Algorithm, type IsqType, TYPES } from "../quants/table.js";
 import { rowElements } from "../quants/tensor.js";
 import type { DenseType, Tensor } from "./backend.js";
 import { isDense } from "./reference-linear.js";
-import { activationBytes, multiplyCoded, partnerOf } from "./wasm-activations.js";
 import type { Bank, Banks } from "./wasm-bank.js";
 import { unitOf } from "./wasm-decode.js";
 import { flatRowBytes, flattenCodes } from "./wasm-groups.js";
 import { packRows, roomOf } from "./wasm-quads.js";
 
 /** Consecutive rows of a weight in one memory. */
-interface Piece {
+export interface Piece {
   readonly bank: Bank;
   readonly address: number;
   /** Row of the whole weight. */
@@ -167,65 +166,4 @@ async function placeGroups(
     throw error;
   }
   return placed;
-}
-
-/** Where the rows of a product's result go: row r's outputs from `first` on. */
-export type StoreOutputs = (row: number, first: number, values: Float32Array) => void;
-
-/** Bytes of activations and results that are in a bank at a time. */
-const STAGE_BYTES = 4 * 2 ** 20;
-
-/**
- * Products of the placed rows with `rows` rows of activations. `load(row, count, bank, address)` puts activation rows
- * into memory; `store` gets each piece's outputs, numbered as in the whole weight.
- */
-export function multiplyRows(
-  placed: PlacedRows,
-  rows: number,
-  load: (row: number, count: number, bank: Bank, address: number) => void,
-  store: StoreOutputs,
-): void {
-  const { width, pieces, type } = placed;
-  const partner = partnerOf(type);
-  const bytes = partner === null ? { coded: 0, wide: 0 } : activationBytes(type as IsqType, width);
-  for (const piece of pieces) {
-    const each = 4 * width + bytes.coded + bytes.wide + 4 * piece.rows;
-    const step = 4 * Math.max(1, Math.floor(STAGE_BYTES / (4 * each)));
-    const { bank } = piece;
-    for (let row = 0; row < rows; row += step) {
-      const count = Math.min(step, rows - row);
-      const sizes = [4 * width, bytes.coded, bytes.wide, 4 * piece.rows].map((size) => size * count);
-      const [x, coded, wide, out] = bank.scratch(...sizes);
-      load(row, count, bank, x);
-      if (partner === null) multiplyPiece(placed, piece, x, out, count);
-      else {
-        bank.call(`${TYPES[partner].stem}_quantize_ggml`, x, 0, coded, count, width);
-        const areas = { weights: piece.address, coded, wide, out };
-        multiplyCoded(bank, type as IsqType, areas, piece.rows, count, width);
-      }
-      const floats = bank.floats;
-      for (let r = 0; r < count; r++) {
-        const start = out / 4 + r * piece.rows;
-        store(row + r, piece.firstRow, floats.subarray(start, start + piece.rows));
-      }
-    }
-  }
-}
-
-/** Products of types that are decoded to floats, results at `out`, [rows × piece.rows]. */
-function multiplyPiece(placed: PlacedRows, piece: Piece, x: number, out: number, rows: number): void {
-  const { type, width } = placed;
-  const { bank, address } = piece;
-  const rest = [x, out, piece.rows, rows, width, piece.rows];
-  if (type === "F32" || type === "F16" || type === "BF16") {
-    bank.call(`${type.toLowerCase()}_matmul`, address, ...rest);
-    return;
-  }
-  const { family, stem } = TYPES[type];
-  if (family === "tensor") bank.call("fp8_matmul", address, placed.dequantizeScale!, ...rest);
-  else {
-    const { scales, zeros, groups, firstElement } = piece;
-    const name = `${stem}_matmul_${placed.algorithm}`;
-    bank.call(name, address, scales!, zeros!, groups!, firstElement!, ...rest);
-  }
 }

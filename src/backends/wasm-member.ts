@@ -47,6 +47,7 @@ export class Member {
       weights: this.weights,
       part: team.part,
       observation: null,
+      source: null,
       batch: NO_BATCH,
       callLengths: NO_BATCH.tokens,
     };
@@ -67,6 +68,7 @@ export class Member {
   run(batch: Batch, arrays: readonly (Float32Array | null)[]): void {
     const state = this.#state;
     state.batch = batch;
+    state.source = null;
     state.callLengths = callLengthsOf(batch);
     this.slots.prepare(batch, arrays);
     const highest = batch.positions.reduce((most, position) => Math.max(most, position), 0);
@@ -74,6 +76,7 @@ export class Member {
     for (const { op, barrier } of state.schedule.ops) {
       if (barrier) this.#team.barrier();
       else this.#team.check();
+      if (op.kind !== "linear") state.source = null;
       runOp(this.#kernels, op);
     }
     // Local logits are the same in all members: one of them hands them out where somebody asks for them.

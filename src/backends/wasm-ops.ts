@@ -8,7 +8,7 @@ import { isDense } from "./reference-linear.js";
 import type { Columns } from "./schedule.js";
 import { decodeGroupedRow, decodeRun, unitOf } from "./wasm-decode.js";
 import { expertKernels } from "./wasm-experts.js";
-import { multiplyRows } from "./wasm-linear.js";
+import { multiplyRows } from "./wasm-product.js";
 import { bring, columnwise, inRuns, type MemberState, observeRows } from "./wasm-state.js";
 
 /** In the order of the numbers in assembly/functions.ts. */
@@ -108,21 +108,35 @@ function norm(
 }
 
 function linear(state: MemberState, op: OpOf<"linear">): void {
-  const { program, batch, slots, weights } = state;
+  const { program, batch, slots, weights, banks } = state;
   const rows = rowsOf(program, batch, op.x);
   if (state.observation) observeRows(state, state.observation, op.weight, op.x, 0, rows);
   const bias = op.bias === undefined ? undefined : weights.vector(op.bias).values;
   const x: Columns = [0, slots.width(op.x)];
   const width = slots.width(op.out);
+  if (state.source?.slot !== op.x) state.source = { slot: op.x };
   multiplyRows(
     weights.rows(op.weight),
-    rows,
-    (row, count, bank, address) => slots.load(op.x, x, row, count, bank, address),
-    (row, first, outputs) => {
-      const { values, start } = slots.view(op.out);
-      const at = start + row * width + first;
-      if (!bias) values.set(outputs, at);
-      else for (let o = 0; o < outputs.length; o++) values[at + o] = outputs[o] + bias[first + o];
+    {
+      count: rows,
+      key: state.source,
+      bring(row, count, bank, stage) {
+        const address = bank === banks.first ? slots.address(op.x, row) : null;
+        if (address === null) slots.load(op.x, x, row, count, bank, stage);
+        return address ?? stage;
+      },
+    },
+    {
+      placeOf(row, first, bank) {
+        const address = bias || bank !== banks.first ? null : slots.address(op.out, row);
+        return address === null ? null : { address: address + 4 * first, stride: width };
+      },
+      store(row, first, outputs) {
+        const { values, start } = slots.view(op.out);
+        const at = start + row * width + first;
+        if (!bias) values.set(outputs, at);
+        else for (let o = 0; o < outputs.length; o++) values[at + o] = outputs[o] + bias[first + o];
+      },
     },
   );
 }

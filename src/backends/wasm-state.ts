@@ -29,6 +29,8 @@ export interface MemberState {
   readonly part: Part;
   /** What goes into linears, while it is observed. */
   observation: Observation | null;
+  /** What the linears read since the last other operation: one object as long as it is the same slot. */
+  source: { readonly slot: Slot } | null;
   batch: Batch;
   /** Of the batch; see there. */
   callLengths: Int32Array;

@@ -21,10 +21,11 @@ import { teamOfOne } from "./team.js";
 import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { decode } from "./wasm-decode.js";
 import { arrayReader, encode, newBadTile, refusalOf } from "./wasm-encode.js";
-import { freeRows, multiplyRows, placeRows } from "./wasm-linear.js";
+import { freeRows, placeRows } from "./wasm-linear.js";
 import { wasmLogits } from "./wasm-logits.js";
 import { Member } from "./wasm-member.js";
 import { checkMemoryLimit, checkProduct, finishTensor, pickImportance, sideArrays } from "./wasm-parts.js";
+import { multiplyRows } from "./wasm-product.js";
 import { formOf, readTensor, type TensorForm } from "./wasm-read.js";
 import { type HoldStep, usesOf } from "./wasm-weights.js";
 
@@ -100,10 +101,14 @@ async function multiply(banks: Banks, weights: Tensor, activations: Float32Array
   const placed = await placeRows(banks, weights, 0, outputs);
   multiplyRows(
     placed,
-    rows,
-    (row, count, bank, address) =>
-      bank.floats.set(activations.subarray(row * columns, (row + count) * columns), address / 4),
-    (row, first, values) => out.set(values, row * outputs + first),
+    {
+      count: rows,
+      bring(row, count, bank, stage) {
+        bank.floats.set(activations.subarray(row * columns, (row + count) * columns), stage / 4);
+        return stage;
+      },
+    },
+    { store: (row, first, values) => out.set(values, row * outputs + first) },
   );
   freeRows(placed);
   return out;

@@ -19,8 +19,9 @@ import {
   newBadTile,
   type ValueReader,
 } from "./wasm-encode.js";
-import { finishRows, freeRows, multiplyRows, placeRows, reserveRows, writeRows } from "./wasm-linear.js";
+import { finishRows, freeRows, placeRows, reserveRows, writeRows } from "./wasm-linear.js";
 import { Member } from "./wasm-member.js";
+import { multiplyRows } from "./wasm-product.js";
 
 interface OpenSession {
   readonly member: Member;
@@ -158,10 +159,14 @@ async function multiply(banks: Banks, task: TaskOf<"multiply">, team: Team): Pro
   try {
     multiplyRows(
       placed,
-      rows,
-      (row, count, bank, address) =>
-        bank.floats.set(activations.subarray(row * columns, (row + count) * columns), address / 4),
-      (row, first, values) => out.set(values, row * outputs + first),
+      {
+        count: rows,
+        bring(row, count, bank, stage) {
+          bank.floats.set(activations.subarray(row * columns, (row + count) * columns), stage / 4);
+          return stage;
+        },
+      },
+      { store: (row, first, values) => out.set(values, row * outputs + first) },
     );
   } finally {
     freeRows(placed);
