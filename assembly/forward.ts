@@ -3,6 +3,7 @@
 // scalar order.
 
 import { exp1, exp4, tanh1, tanh4 } from "./functions";
+import { addAcross, largestLane } from "./lanes";
 
 /** ((S0 + S1) + S2) … + S7. */
 // @ts-ignore: decorator
@@ -146,19 +147,47 @@ function rotateHead(x: usize, pairs: i32, cosines: usize, sines: usize): void {
   }
 }
 
-/** scores[n] = dot8(q, key n)·scale for `run` keys, `stride` bytes apart. */
+/** scores[n] = dot8(q, key n)·scale for `run` keys, `stride` bytes apart. Four at a time read q once and add up side by side. */
 function scoreRun(q: usize, keys: usize, stride: usize, run: i32, width: i32, scale: f32, scores: usize): void {
-  for (let n = 0; n < run; n++, keys += stride) {
-    store<f32>(scores + (<usize>n << 2), dot8(q, keys, width) * scale);
+  if ((width & 7) == 0) {
+    for (; run >= 4; run -= 4, keys += stride << 2, scores += 16) scoreFour(q, keys, stride, width, scale, scores);
   }
+  for (; run > 0; run--, keys += stride, scores += 4) store<f32>(scores, dot8(q, keys, width) * scale);
+}
+
+/** The halves of the eight lanes one after the other: all eight sums of four keys would not fit in registers. */
+// @ts-ignore: decorator
+@inline
+function scoreFour(q: usize, k0: usize, stride: usize, width: i32, scale: f32, scores: usize): void {
+  const bytes = <usize>width << 2;
+  let sums = f32x4.splat(-0.0);
+  for (let half: usize = 0; half < 32; half += 16) {
+    let a = f32x4.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    let k = k0 + half;
+    for (let x = q + half; x < q + bytes; x += 32, k += 32) {
+      const v = v128.load(x);
+      a = f32x4.add(a, f32x4.mul(v, v128.load(k)));
+      b = f32x4.add(b, f32x4.mul(v, v128.load(k + stride)));
+      c = f32x4.add(c, f32x4.mul(v, v128.load(k + (stride << 1))));
+      d = f32x4.add(d, f32x4.mul(v, v128.load(k + stride * 3)));
+    }
+    sums = addAcross(sums, a, b, c, d);
+  }
+  v128.store(scores, f32x4.mul(sums, f32x4.splat(scale)));
 }
 
 /** Turns `count` scores into weights exp(s - max) / sum, in place. */
 function softmax(scores: usize, count: i32): void {
   const bytes = <usize>count << 2;
-  let most: f32 = -Infinity;
-  for (let i: usize = 0; i < bytes; i += 4) {
-    const s = load<f32>(scores + i);
+  let mosts = f32x4.splat(-Infinity);
+  let j: usize = 0;
+  for (; j + 16 <= bytes; j += 16) mosts = f32x4.pmax(mosts, v128.load(scores + j)); // passes over NaN
+  let most = largestLane(mosts);
+  for (; j < bytes; j += 4) {
+    const s = load<f32>(scores + j);
     if (s > most) most = s;
   }
   const top = f32x4.splat(most);

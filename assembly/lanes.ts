@@ -131,3 +131,17 @@ export function smallestLane(v: v128): f32 {
   const pair = f32x4.pmin(v, v128.shuffle<i32>(v, v, 2, 3, 0, 1));
   return f32x4.extract_lane(f32x4.pmin(pair, v128.shuffle<i32>(pair, pair, 1, 0, 3, 2)), 0);
 }
+
+/** sum, + lane 0, + lane 1, + lane 2, + lane 3 of the k-th vector, in lane k. Starting from -0 adds nothing to the first. */
+// @ts-ignore: decorator
+@inline
+export function addAcross(sum: v128, a: v128, b: v128, c: v128, d: v128): v128 {
+  const ab0 = v128.shuffle<i32>(a, b, 0, 4, 1, 5);
+  const ab1 = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
+  const cd0 = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
+  const cd1 = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
+  sum = f32x4.add(sum, v128.shuffle<i64>(ab0, cd0, 0, 2));
+  sum = f32x4.add(sum, v128.shuffle<i64>(ab0, cd0, 1, 3));
+  sum = f32x4.add(sum, v128.shuffle<i64>(ab1, cd1, 0, 2));
+  return f32x4.add(sum, v128.shuffle<i64>(ab1, cd1, 1, 3));
+}

@@ -7,7 +7,7 @@
 // Lost (Q4_K, 64 rows of 1024, one core of an AMD EPYC): codes and scales multiplied apart, four rows of activations and one of
 // weights, 0.4 of the speed: it loaded 1.2 vectors per multiplication, not 0.75, and V8 spilled half of the sums.
 
-import { loadHalf } from "./f16";
+import { addAcross } from "./lanes";
 import {
   LANE_SUMS,
   QUAD_D,
@@ -216,19 +216,8 @@ function multiplyBlock(y: usize, sums: usize, type: i32): void {
 
 /** minima + S_0, + S_1 … + S_7, of one row of weights and four of activations. */
 function sumOfLanes(sums: usize, minima: v128): v128 {
-  for (let half: usize = 0; half < 32; half += 16) {
-    const a = v128.load(sums + half);
-    const b = v128.load(sums + half, 32);
-    const c = v128.load(sums + half, 64);
-    const d = v128.load(sums + half, 96);
-    const ab0 = v128.shuffle<i32>(a, b, 0, 4, 1, 5);
-    const ab1 = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
-    const cd0 = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
-    const cd1 = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
-    minima = f32x4.add(minima, v128.shuffle<i64>(ab0, cd0, 0, 2));
-    minima = f32x4.add(minima, v128.shuffle<i64>(ab0, cd0, 1, 3));
-    minima = f32x4.add(minima, v128.shuffle<i64>(ab1, cd1, 0, 2));
-    minima = f32x4.add(minima, v128.shuffle<i64>(ab1, cd1, 1, 3));
+  for (let half: usize = 0; half < 32; half += 16, sums += 16) {
+    minima = addAcross(minima, v128.load(sums), v128.load(sums, 32), v128.load(sums, 64), v128.load(sums, 96));
   }
   return minima;
 }
