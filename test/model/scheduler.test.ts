@@ -181,6 +181,13 @@ describe("turns", () => {
     expect(both.length).toBeGreaterThan(15);
   });
 
+  test("prompts share the rows of a step by arrival", async () => {
+    const model = open("llama", { promptRows: 100 });
+    await Promise.all([70, 60, 50].map((length, i) => model.generate(tokensOf(length, i), { maxTokens: 1 })));
+    expect(model.spy.steps.map(({ tokens }) => tokens.length)).toEqual([100, 80]);
+    expect(model.spy.steps.map(({ blockTables }) => blockTables.length)).toEqual([2, 2]);
+  });
+
   test("no more texts run than may; the others wait for their turn", async () => {
     const model = open("llama", { maxSequences: 2 });
     const runs = [1, 2, 3, 4, 5].map((seed) => model.generate(tokensOf(4, seed), { maxTokens: 6 }));
@@ -287,6 +294,22 @@ describe("the cache", () => {
       tag: "prompt/length",
       details: { limit: 4 * CACHE_BLOCK },
     });
+  });
+
+  test("a text that is already in the step is sent back for an earlier prompt", async () => {
+    const [prompt, short] = [tokensOf(220, 1), tokensOf(1, 2)];
+    const run = (model: LanguageModel) => [
+      () => model.generate(prompt, { maxTokens: 30 }),
+      () => model.generate(short, { maxTokens: 60 }),
+    ];
+    const expected: number[][] = [];
+    for (const alone of run(open("llama"))) expected.push(await alone());
+    const model = open("llama", { cachePositions: 8 * CACHE_BLOCK, promptRows: 16 });
+    expect(await Promise.all(run(model).map((start) => start()))).toEqual(expected);
+    const starts = model.spy.steps.filter(({ positions, tokens }) =>
+      tokens.some((token, row) => token === short[0] && positions[row] === 0),
+    );
+    expect(starts.length).toBeGreaterThan(1);
   });
 
   test("a window gives back what no layer looks at: texts and prompts longer than the cache run", async () => {
