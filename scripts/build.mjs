@@ -1,7 +1,7 @@
 // Builds the WebAssembly module, then dist/ from src/ (type check, JavaScript, declarations), then the pages of docs/. Starts
 // from an empty folder, so that nothing stale ships.
 import { execFileSync } from "node:child_process";
-import { chmodSync, copyFileSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { buildPages } from "./build-pages.mjs";
@@ -18,5 +18,6 @@ for (const file of ["vectors.br", "PROVENANCE.md"]) {
 }
 await bundleForBrowser("dist/web/worker.js", "dist/web/worker.js");
 rmSync(`${root}/dist/web/worker.js.map`);
+cpSync(`${root}/src/server/page`, `${root}/dist/server/page`, { recursive: true });
 chmodSync(`${root}/dist/cli/main.js`, 0o755);
 await buildPages();

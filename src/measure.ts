@@ -109,10 +109,14 @@ export async function measurePerplexity(
     results.push(result);
     onProgress?.(results.length, chunks.length, result);
   }
-  return summarize(results, losses);
+  return summarizePerplexity(results, losses);
 }
 
-function summarize(chunks: readonly ChunkResult[], losses: readonly number[]): PerplexityResult {
+/** Both statistics of measured chunks; `losses` are those of all their tokens. */
+export function summarizePerplexity(
+  chunks: readonly ChunkResult[],
+  losses: readonly number[],
+): PerplexityResult {
   const perplexities = chunks.map((chunk) => exp64(chunk.nll));
   const meanOfChunks = mean(perplexities);
   const nll = mean(losses);

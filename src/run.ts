@@ -15,7 +15,7 @@ import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResul
 import { type ChatMessage, renderChat } from "./model/chat.js";
 import type { FinishReason } from "./model/jobs.js";
 import type { LanguageModel } from "./model/language-model.js";
-import type { ChosenLogprobs } from "./model/logprobs.js";
+import { type ChosenLogprobs, logprobsOf } from "./model/logprobs.js";
 import { createSampler, type Sampler, type SamplerOptions } from "./model/sampler.js";
 import type { Load } from "./model/scheduler.js";
 import { createStopper } from "./model/stops.js";
@@ -60,6 +60,10 @@ export interface Generated {
   /** Of each token, when asked for. */
   readonly logprobs?: readonly ChosenLogprobs[];
 }
+
+const DEFAULT_MAX_TOKENS = 256;
+/** Rows of logits that are looked at between two turns of the event loop: some 20 ms for the largest vocabularies. */
+const SCORED_ROWS = 16;
 
 /** @internal */
 export interface TextModelParts {
@@ -122,12 +126,44 @@ export class TextModel {
     return this.tokenizer.encode(renderChat(this.tokenizer, prompt.messages), { addSpecialTokens: false });
   }
 
+  /** Throws what {@link stream} would throw of a request before anything is run. */
+  checkRequest(request: GenerateRequest): void {
+    const prompt = this.promptTokens(request);
+    this.#parts.language.checkText(prompt, request.maxTokens ?? DEFAULT_MAX_TOKENS);
+    this.#createSampler(request, prompt);
+    createStopper(request.stop ?? []);
+    if (request.logprobs !== undefined) checkLogprobs(request.logprobs, this.vocabulary);
+  }
+
+  /**
+   * Log probabilities of the tokens of a prompt after the first, each given those before it, and of the `count` likeliest
+   * in its place.
+   */
+  async promptLogprobs(
+    prompt: Prompt,
+    count: number,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ChosenLogprobs[]> {
+    const tokens = this.promptTokens(prompt);
+    const { vocabulary } = this;
+    const logprobs: ChosenLogprobs[] = [];
+    const visit = (logits: Float32Array, first: number) => {
+      for (let row = 0; row * vocabulary < logits.length; row++) {
+        const next = tokens[first + row + 1];
+        const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary);
+        if (next !== undefined) logprobs.push(logprobsOf(own, next, count));
+      }
+    };
+    await this.#parts.language.visitLogits(tokens, visit, { ...options, stepRows: SCORED_ROWS });
+    return logprobs;
+  }
+
   /**
    * Generates piece by piece. Greedy unless a temperature is given; the same seed gives the same text, whatever runs
    * beside it. Texts that run at the same time share steps.
    */
   async *stream(request: GenerateRequest): AsyncGenerator<Piece, void, undefined> {
-    const { maxTokens = 256, signal, stop = [], logprobs } = request;
+    const { maxTokens = DEFAULT_MAX_TOKENS, signal, stop = [], logprobs } = request;
     const { language, opened } = this.#parts;
     const stopper = createStopper(stop);
     const decoder = this.tokenizer.createDecoder();
@@ -193,6 +229,11 @@ export class TextModel {
    */
   reIsq(type: string, options: ReIsqOptions = {}): Promise<ReIsqReport> {
     return this.#weights.reIsq(type, options);
+  }
+
+  /** The plan that {@link reIsq} to this type would follow if it read the source. Throws `type/unknown`, `plan/*`. */
+  planReIsq(type: string): Plan {
+    return this.#weights.planReIsq(type);
   }
 
   /**

@@ -85,6 +85,12 @@ export class ModelWeights {
   }
 
   /** See TextModel. */
+  planReIsq(type: string): Plan {
+    const { opened } = this.#parts;
+    return plan(opened.program, opened.sourceOf, { ...this.#request, type: parseType(type) });
+  }
+
+  /** See TextModel. */
   beginCalibration(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#observation) {

@@ -147,6 +147,10 @@ describe("exports", () => {
     expect(exportsOf("isq/threads")).toEqual(["threads"]);
   });
 
+  test("isq/server", () => {
+    expect(exportsOf("isq/server")).toEqual(["SERVER_LIMITS", "openLog", "startServer"]);
+  });
+
   test("isq/oracle", () => {
     expect(exportsOf("isq/oracle")).toMatchInlineSnapshot(`
       [

@@ -79,7 +79,8 @@ export class LanguageModel {
     visit: (logits: Float32Array, firstRow: number) => void,
     options: RunOptions = {},
   ): Promise<void> {
-    await runScoring(this.#scheduler, this.#checkPrompt(tokens), visit, options);
+    this.#checkPrompt(tokens);
+    await runScoring(this.#scheduler, Array.from(tokens), visit, options);
   }
 
   /**
@@ -91,8 +92,14 @@ export class LanguageModel {
     prompt: Tokens,
     options: GenerateOptions,
   ): AsyncGenerator<ChosenToken, FinishReason, undefined> {
-    checkMaxTokens(options.maxTokens, this.contextLength);
-    return yield* runText(this.#scheduler, this.#checkPrompt(prompt), options);
+    this.checkText(prompt, options.maxTokens);
+    return yield* runText(this.#scheduler, Array.from(prompt), options);
+  }
+
+  /** Throws what {@link choose} throws at first: `prompt/empty`, `prompt/token`, `prompt/length`, `option/invalid`. */
+  checkText(prompt: Tokens, maxTokens: number): void {
+    checkMaxTokens(maxTokens, this.contextLength);
+    this.#checkPrompt(prompt);
   }
 
   /** The tokens of {@link choose}. */
@@ -113,13 +120,12 @@ export class LanguageModel {
     return this.#scheduler.exclusively(() => this.#session.dispose());
   }
 
-  #checkPrompt(tokens: Tokens): number[] {
+  #checkPrompt(tokens: Tokens): void {
     if (tokens.length === 0)
       throw new IsqError("prompt/empty", "the prompt has no tokens", { field: "tokens" });
     const room = Math.min(this.contextLength, this.#scheduler.longestPrompt);
     if (tokens.length > room) throw lengthError(tokens.length, this.contextLength, room);
     for (let i = 0; i < tokens.length; i++) checkToken(tokens[i], this.program.vocabulary, i);
-    return Array.from(tokens);
   }
 }
 

@@ -38,6 +38,12 @@ export interface Tokenizer {
   readonly endText: string;
   /** Jinja source, or null. */
   readonly chatTemplate: string | null;
+  /** What it was made of: another thread makes the same with {@link createTokenizer}. */
+  readonly definition: TokenizerDefinition;
+  /** Characters of the longest token: a text has at least its length divided by this many. */
+  readonly longestToken: number;
+  /** The text of one token in the middle of others, special ones included; with U+FFFD for a part of a character. */
+  tokenText(token: number): string;
   /** Throws `tokenizer/invalid` for text that the vocabulary cannot express. */
   encode(text: string, options?: EncodeOptions): number[];
   /** Unknown ids give no text. */
@@ -67,6 +73,13 @@ export async function openTokenizer(directory: Directory, config?: ModelConfig):
   });
 }
 
+/** The arguments of {@link createTokenizer}. */
+export interface TokenizerDefinition {
+  readonly tokenizerJson: unknown;
+  readonly settingsJson: unknown;
+  readonly defaults: TokenizerDefaults;
+}
+
 export interface TokenizerDefaults {
   /** For error messages. */
   readonly file?: string;
@@ -80,8 +93,9 @@ export interface TokenizerDefaults {
 export function createTokenizer(
   tokenizerJson: unknown,
   settingsJson: unknown = {},
-  { file = "tokenizer.json", beginToken = null, chatTemplate }: TokenizerDefaults = {},
+  defaults: TokenizerDefaults = {},
 ): Tokenizer {
+  const { file = "tokenizer.json", beginToken = null, chatTemplate } = defaults;
   const inner = guard(
     file,
     () => new HuggingFaceTokenizer(fieldsOf(tokenizerJson, file).values, settingsJson as object),
@@ -112,6 +126,13 @@ export function createTokenizer(
       return decodeKnown(
         tokens.filter((token) => known(token) && !(skipSpecialTokens && special.has(token))),
       );
+    },
+    definition: { tokenizerJson, settingsJson, defaults },
+    longestToken: longestOf(tokenizerJson),
+    tokenText(token) {
+      if (!known(token)) return "";
+      // Some decoders drop the space in front of the first token of a text: here it is the second of two.
+      return decodeKnown([token, token]).slice(decodeKnown([token]).length);
     },
     createDecoder() {
       return createStreamDecoder(decodeKnown, (token) => known(token) && !special.has(token));
@@ -172,6 +193,18 @@ function findTemplate(settings: Fields): string | null {
   if (!Array.isArray(value)) return null;
   const found = value.filter(isRecord).find(({ name }) => name === "default");
   return typeof found?.["template"] === "string" ? found["template"] : null;
+}
+
+function longestOf(tokenizerJson: unknown): number {
+  const fields = isRecord(tokenizerJson) ? tokenizerJson : {};
+  const model = isRecord(fields["model"]) ? fields["model"] : {};
+  const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
+  const vocab = model["vocab"];
+  // A map from tokens to ids, or for Unigram a list of pairs of token and score.
+  const tokens = isRecord(vocab) ? Object.keys(vocab) : list(vocab).map((pair) => list(pair)[0]);
+  const added = list(fields["added_tokens"]).map((token) => isRecord(token) && token["content"]);
+  const lengths = [...tokens, ...added].map((token) => (typeof token === "string" ? token.length : 0));
+  return lengths.reduce((most, length) => Math.max(most, length), 1);
 }
 
 function specialIds(tokenizerJson: unknown): ReadonlySet<number> {

@@ -21,9 +21,19 @@ export async function readBody<Schema extends z.ZodType>(
   checkDepth(text, limits.jsonDepth);
   const parsed = schema.safeParse(parse(text));
   if (parsed.success) return parsed.data;
-  const { path, message } = parsed.error.issues[0];
+  const { path, message } = plainest(parsed.error.issues[0]);
   const param = path.map(String).join(".");
   throw new ApiError(400, "invalid_value", param === "" ? message : `${param}: ${message}`, { param });
+}
+
+/** Of a union, what was wrong with the alternative that came furthest. */
+function plainest(issue: z.core.$ZodIssue): Pick<z.core.$ZodIssue, "path" | "message"> {
+  if (issue.code !== "invalid_union") return issue;
+  const found = issue.errors.flatMap(([first]) => (first ? [plainest(first)] : []));
+  const [deepest] = found.toSorted((a, b) => b.path.length - a.path.length);
+  if (!deepest) return issue;
+  if (deepest.path.length > 0) return { path: [...issue.path, ...deepest.path], message: deepest.message };
+  return { path: issue.path, message: found.map(({ message }) => message).join(", or ") };
 }
 
 async function readBytes(request: Request, limit: number): Promise<Uint8Array> {
