@@ -1,5 +1,5 @@
-// Builds the WebAssembly module, then dist/ from src/ (type check, JavaScript, declarations), then the pages of docs/. Starts
-// from an empty folder, so that nothing stale ships.
+// Builds the WebAssembly module and embeds it and the shaders, then dist/ from src/ (type check, JavaScript, declarations),
+// then the pages of docs/. Starts from an empty folder, so that nothing stale ships.
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, cpSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,9 @@ import { bundleForBrowser } from "./bundle.mjs";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
 
-execFileSync(process.execPath, [`${root}/scripts/build-wasm.mjs`], { cwd: root, stdio: "inherit" });
+for (const script of ["build-wasm", "build-gpu"]) {
+  execFileSync(process.execPath, [`${root}/scripts/${script}.mjs`], { cwd: root, stdio: "inherit" });
+}
 rmSync(`${root}/dist`, { recursive: true, force: true });
 execFileSync(process.execPath, [tsc, "-p", "tsconfig.json"], { cwd: root, stdio: "inherit" });
 for (const file of ["vectors.br", "PROVENANCE.md"]) {

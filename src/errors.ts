@@ -106,6 +106,9 @@ export const ERROR_TAGS = {
   "backend/unavailable": "the backend cannot run here",
   "backend/disposed": "the backend was disposed",
   "backend/memory": "a memory of the backend is full",
+  "backend/lost": "the GPU device was lost",
+  "backend/device": "the GPU refused what it was asked for",
+  "backend/inexact": "the arithmetic of the GPU is not the contract's",
   "backend/worker": "a worker thread died or failed",
   aborted: "the work was stopped by its AbortSignal",
 } as const;

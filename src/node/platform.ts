@@ -2,6 +2,7 @@
 
 import type { Crew } from "../backends/pool.js";
 
+export { destroyAtExit, openGpu } from "./dawn.js";
 export { openDirectory } from "./directory.js";
 export { openFile } from "./file-source.js";
 export { openHasher } from "./hash.js";

@@ -25,6 +25,11 @@ export interface QuantizedTensor {
    * again without importance. Absent when there were none.
    */
   readonly reencodedBlocks?: number;
+  /**
+   * Blocks (groups of HQQ, runs of 32 of FP8) that a GPU could not compute exactly and that WebAssembly encoded instead:
+   * the bytes are the same. Absent when there were none.
+   */
+  readonly repairedBlocks?: number;
 }
 
 export interface QuantizeOptions {

@@ -44,3 +44,17 @@ export function openHasher(): Hasher {
 export async function openCrew(workers?: number): Promise<Crew> {
   return (await import("./crew.js")).openCrew(workers);
 }
+
+export function openGpu(adapter?: string | number): Promise<GPU> {
+  if (adapter === undefined || adapter === 0) {
+    const message = "this runtime has no WebGPU (navigator.gpu); use isq/wasm";
+    return Promise.reject(
+      new IsqError("backend/unavailable", message, { field: "backend", value: "webgpu" }),
+    );
+  }
+  const message = "adapters are chosen by name or number under Node only; pass a GPUAdapter";
+  return Promise.reject(new IsqError("backend/unavailable", message, { field: "adapter", value: adapter }));
+}
+
+/** Browsers end their devices themselves. */
+export function destroyAtExit(_device: GPUDevice): void {}

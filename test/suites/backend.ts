@@ -22,7 +22,18 @@ import { fillRow, type ImportanceRecipe, importanceRecipe, makeImportance, SEED,
 export interface BackendSuiteOptions {
   /** fast-check runs per encoder. */
   readonly runs: number;
+  /** Larger tensors are left out; none are when absent. */
+  readonly mostElements?: number;
+  /** Undefined when products are as they should be; the reference's bits when absent. */
+  readonly compareProducts?: ProductComparison;
 }
+
+export type ProductComparison = (
+  actual: Float32Array,
+  expected: Float32Array,
+  weights: Tensor,
+  activations: Float32Array,
+) => string | undefined;
 
 const DENSE = ["F32", "F16", "BF16"] as const;
 
@@ -35,7 +46,7 @@ export function denseTensor(type: DenseTensor["type"], values: Float32Array, sha
 export function backendSuite(
   name: string,
   make: () => Backend | Promise<Backend>,
-  { runs }: BackendSuiteOptions,
+  { runs, mostElements = Number.POSITIVE_INFINITY, compareProducts = compareFloats }: BackendSuiteOptions,
 ): void {
   describe(`backend ${name}`, () => {
     let backend: Backend;
@@ -83,6 +94,7 @@ export function backendSuite(
         ]) {
           // The searches of the reference take seconds for 1 MiB, and meet nothing new there.
           if (width > 2 ** 18 && TYPES[type].family === "block" && block === 256) continue;
+          if (rows * width > mostElements) continue;
           const { values, options, expected, decoded } = expectedOf(encoder, rows, width);
           expect(compareTensors(await backend.quantize(type, values, options), expected)).toBeUndefined();
           expect(compareFloats(await backend.dequantize(expected), decoded)).toBeUndefined();
@@ -122,7 +134,8 @@ export function backendSuite(
         const x = gauss(rows * width, seed + 1);
         for (const weights of weightsOf(type, values, [outputs, width])) {
           const expected = await reference().matmul(weights, x);
-          expect(compareFloats(await backend.matmul(weights, x), expected)).toBeUndefined();
+          const actual = await backend.matmul(weights, x);
+          expect(compareProducts(actual, expected, weights, x)).toBeUndefined();
         }
       });
       // More rows of activations than a kernel takes at a time, more blocks likewise, outputs that are no multiple of anything.

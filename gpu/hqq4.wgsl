@@ -1,0 +1,3 @@
+// HQQ4: 4-bit codes, two to a byte.
+
+const BITS = 4;

@@ -1,0 +1,3 @@
+// HQQ8: 8-bit codes.
+
+const BITS = 8;

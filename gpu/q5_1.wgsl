@@ -1,0 +1,37 @@
+// Q5_1: x ≈ d·code + m, fifth bits apart.
+
+const BLOCK_ELEMENTS = 32u;
+const BLOCK_BYTES = 24u;
+const N = 31;
+
+fn half_at(block: u32, h: u32) -> u32 {
+  if (h == 0u) { return heads[block].z; }
+  if (h == 1u) { return heads[block].w; }
+  let first = block * BLOCK_QUADS;
+  if (h < 4u) { return fifth_bits(first) >> (16u * (h - 2u)); }
+  return nibble_half(first, first + 4u, h - 4u);
+}
+
+const QS = 8u;
+const QH = 4u;
+const D = 0u;
+
+fn values4(block: u32, quad: u32) -> u32 { return nibbles32(QS, block, quad) | fifths32(QH, block, quad); }
+
+fn unit_of(block: u32, quad: u32) -> vec2f { return vec2f(half_of(block, D), -half_of(block, D + 2u)); }
+
+fn search_unit() -> vec2f { return search_affine(IMPORTANCE_GRID); }
+
+// Planes: qs 16, qh 4, d and m 4.
+const LOWS = 1u;
+const HALVED = false;
+
+fn load_unit(u: u32) -> Unit {
+  let q = vectors[u];
+  let high = plane_word(parameters.blocks * 4u + u);
+  let fields = unpack2x16float(plane_word(parameters.blocks * 5u + u));
+  let mask = vec4u(0x0f0f0f0fu);
+  let a = (q & mask) | spread_fifths(high);
+  let b = ((q >> vec4u(4u)) & mask) | spread_fifths(high >> 16u);
+  return Unit(a, b, vec2f(fields.x), vec2f(-fields.y));
+}
