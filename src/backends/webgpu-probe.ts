@@ -74,19 +74,28 @@ export async function probe(gpu: GpuDevice): Promise<ProbeResult> {
   return { exactness, canaries: CANARIES, mismatches, uncorrected };
 }
 
-/** Three numbers of ordinary size and a binary16 number to a canary. */
+/**
+ * Three numbers of ordinary size and a binary16 number to a canary. Every other third number is a tie between integers once
+ * it is multiplied by 512, or a neighbour of one; every fourth first number one between binary16 numbers.
+ */
 function makeCanaries(): Uint32Array {
   let seed = 1;
   const word = () => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
     return seed;
   };
-  const number = () => (word() & 0x807fffff) | ((115 + ((word() >>> 13) % 12)) << 23);
-  return Uint32Array.from({ length: 4 * CANARIES }, (_, i) => {
-    if (i % 4 !== 3) return number() >>> 0;
-    const half = word() >>> 16;
-    return (half & 0x7c00) === 0x7c00 ? half & 0x83ff : half;
-  });
+  const number = () => ((word() & 0x807fffff) | ((115 + ((word() >>> 13) % 12)) << 23)) >>> 0;
+  const tie = () => (bitsOf(((word() >>> 20) - 2048 + 0.5) / 512) + ((word() >>> 16) % 3) - 1) >>> 0;
+  const half = () => {
+    const bits = word() >>> 16;
+    return (bits & 0x7c00) === 0x7c00 ? bits & 0x83ff : bits;
+  };
+  const canaries = new Uint32Array(4 * CANARIES);
+  for (let i = 0; i < CANARIES; i++) {
+    const a = i % 4 === 0 ? ((number() & 0xffffe000) | 0x1000) >>> 0 : number();
+    canaries.set([a, number(), i % 2 === 0 ? tie() : number(), half()], 4 * i);
+  }
+  return canaries;
 }
 
 function expected(words: Uint32Array): number[] {
