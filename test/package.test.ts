@@ -45,6 +45,7 @@ describe("importing", () => {
     ["quants/index.ts"],
     ["backends/wasm.ts"],
     ["backends/threads.ts"],
+    ["backends/webgpu.ts"],
     ["web/platform.ts"],
     ["web/crew.ts"],
     ["web/worker.ts"],
@@ -58,7 +59,7 @@ describe("importing", () => {
   });
 
   test("the built package loads no node module either", () => {
-    for (const name of ["isq", "isq/quants", "isq/wasm", "isq/threads", "isq/oracle"]) {
+    for (const name of ["isq", "isq/quants", "isq/wasm", "isq/threads", "isq/webgpu", "isq/oracle"]) {
       const code = `
         const before = new Set(process.moduleLoadList);
         await import(${JSON.stringify(name)});
@@ -142,9 +143,10 @@ describe("exports", () => {
     `);
   });
 
-  test("isq/wasm, isq/threads", () => {
+  test("isq/wasm, isq/threads, isq/webgpu", () => {
     expect(exportsOf("isq/wasm")).toEqual(["wasm"]);
     expect(exportsOf("isq/threads")).toEqual(["threads"]);
+    expect(exportsOf("isq/webgpu")).toEqual(["webgpu"]);
   });
 
   test("isq/server", () => {
@@ -220,6 +222,15 @@ describe("the house", () => {
       /^(q\d+_[0-9k]|hqq\d|fp\d+)\.ts$/.test(file),
     );
     expect(typeLike.map((file) => file.replace(".ts", "")).sort()).toEqual([...stems].sort());
+    for (const [folder, extension] of [
+      ["assembly", "ts"],
+      ["gpu", "wgsl"],
+    ]) {
+      const twins = readdirSync(join(root, folder))
+        .filter((file) => /^(q\d+_[0-9k]|hqq\d|fp\d+)\./.test(file))
+        .map((file) => file.replace(`.${extension}`, ""));
+      expect(twins.sort(), folder).toEqual([...stems].sort());
+    }
   });
 
   test("files/ knows of the quantizers only their table", () => {

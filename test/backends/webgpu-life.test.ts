@@ -6,7 +6,8 @@ import { type WebgpuBackend, webgpu } from "../../src/backends/webgpu.js";
 import { openGpu } from "../../src/node/dawn.js";
 import { quantize } from "../../src/quants/index.js";
 import { haveGpu } from "../gpu.js";
-import { compareTensors, gauss } from "../suites/compare-tensors.js";
+import { compareTensors } from "../suites/compare-tensors.js";
+import { gauss } from "../suites/encoders.js";
 
 const values = gauss(4096, 3);
 const options = { shape: [4, 1024] };

@@ -4,7 +4,7 @@ import { reference } from "../../src/backends/reference.js";
 import { webgpu } from "../../src/backends/webgpu.js";
 import { dequantize, quantize, TYPE_NAMES, TYPES } from "../../src/quants/index.js";
 import { compareFloats } from "./compare.js";
-import { ENCODERS, gauss, nameOf } from "./compare-tensors.js";
+import { ENCODERS, gauss, nameOf } from "./encoders.js";
 import { compareHardRows } from "./hard-rows.js";
 
 export interface PageReport {

@@ -7,7 +7,8 @@ import type { Backend } from "../../src/backends/backend.js";
 import { makeCase } from "../../src/oracle/cases.js";
 import { makeSpec } from "../../src/oracle/spec.js";
 import { type QuantizedTensor, type QuantizeOptions, TYPES } from "../../src/quants/index.js";
-import { compareTensors, type Encoder } from "./compare-tensors.js";
+import { compareTensors } from "./compare-tensors.js";
+import type { Encoder } from "./encoders.js";
 
 export interface HardRows {
   readonly seed: number;
