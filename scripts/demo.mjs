@@ -20,17 +20,17 @@ console.log(`Loading ${folder} unquantized, to compare with`);
 const baseline = await new TextModelBuilder(`${root}/${folder}`).build();
 const chunks = baseline.chunks(text, { chunkTokens: await affordableTokens(), maxChunks: 1 });
 const expected = [];
-for (const chunk of chunks) expected.push(await baseline.logits(chunk));
+for (const { tokens } of chunks) expected.push(await baseline.logits(tokens));
 const { vocabulary } = baseline;
 await baseline.dispose();
 
 /** How many tokens fit MEASURING_SECONDS, judged by a short run of the unquantized model. */
 async function affordableTokens() {
   const [trial] = baseline.chunks(text, { chunkTokens: 63, maxChunks: 1 });
-  await baseline.logits(trial); // once to warm up
+  await baseline.logits(trial.tokens); // once to warm up
   const from = performance.now();
-  await baseline.logits(trial);
-  const secondsPerToken = (performance.now() - from) / 1000 / trial.length;
+  await baseline.logits(trial.tokens);
+  const secondsPerToken = (performance.now() - from) / 1000 / trial.tokens.length;
   const units = 1 + TYPES.reduce((sum, type) => sum + (/^Q/.test(type) ? INTEGER_DOT_COST : 1.5), 0);
   return Math.min(1023, Math.max(31, Math.floor(MEASURING_SECONDS / (units * secondsPerToken))));
 }
@@ -41,7 +41,7 @@ function compare(logits) {
   let divergence = 0;
   let tokens = 0;
   logits.forEach((rows, i) => {
-    const losses = tokenLosses(rows, chunks[i], vocabulary);
+    const losses = tokenLosses(rows, chunks[i].tokens, vocabulary);
     const kl = klDivergence(expected[i], rows, vocabulary).divergence;
     losses.forEach((value, t) => {
       loss += value;
@@ -58,7 +58,7 @@ let sample;
 for (const type of TYPES) {
   const model = await new TextModelBuilder(`${root}/${folder}`).withIsq(type).build({ measureError: true });
   const logits = [];
-  for (const chunk of chunks) logits.push(await model.logits(chunk));
+  for (const { tokens } of chunks) logits.push(await model.logits(tokens));
   const after = compare(logits);
   rows.push({
     type,

@@ -2,6 +2,7 @@
 
 import type { Observation } from "./backends/observe.js";
 import type { Program } from "./backends/program.js";
+import { type ChunkOptions, chunkTokens as cutIntoChunks } from "./chunks.js";
 import { checkAborted, IsqError } from "./errors.js";
 import {
   type ImatrixEntry,
@@ -11,7 +12,6 @@ import {
   writeLegacyImatrix,
 } from "./files/imatrix.js";
 import { type Importance, joinEntries } from "./importance.js";
-import { type ChunkOptions, chunkTokens as cutIntoChunks } from "./measure.js";
 import type { LanguageModel } from "./model/language-model.js";
 import type { Tokenizer } from "./model/tokenizer.js";
 import { rowElements } from "./quants/tensor.js";
@@ -59,11 +59,16 @@ export function collectFromText(
   const chunkTokens = options.chunkTokens ?? Math.min(CHUNK_TOKENS, room);
   const { maxChunks } = options;
   const ids = tokenizer.encode(text, { addSpecialTokens: false });
-  const chunks = cutIntoChunks(ids, tokenizer.beginToken, {
+  const cut = cutIntoChunks(ids, tokenizer.beginToken, {
     chunkTokens,
     ...(maxChunks !== undefined && { maxChunks }),
   });
-  return collectImportance(language, chunks, chunkTokens, options);
+  return collectImportance(
+    language,
+    cut.map(({ tokens }) => tokens),
+    chunkTokens,
+    options,
+  );
 }
 
 /**

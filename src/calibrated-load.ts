@@ -3,8 +3,9 @@
 import type { Backend, Session } from "./backends/backend.js";
 import { type CalibrationProgress, collectFromText, importanceOfCollected } from "./calibrate.js";
 import type { OpenedModel } from "./load.js";
-import type { LanguageModel } from "./model/language-model.js";
-import type { Tokenizer } from "./model/tokenizer.js";
+import { LanguageModel } from "./model/language-model.js";
+import { type RunningOptions, scheduleOf } from "./model/paging.js";
+import { openTokenizer, type Tokenizer } from "./model/tokenizer.js";
 import { placeModel } from "./place.js";
 import { type Plan, type PlanRequest, plan } from "./plan.js";
 import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
@@ -17,6 +18,19 @@ export interface Loading {
   readonly session: Session;
   readonly language: LanguageModel;
   readonly tokenizer: Tokenizer;
+}
+
+/** Opens a session for a model and what runs it. */
+export async function openLoading(
+  opened: OpenedModel,
+  backend: Backend,
+  running: RunningOptions,
+): Promise<Loading> {
+  const tokenizer = await openTokenizer(opened.directory, opened.config);
+  const schedule = scheduleOf(opened.program, running);
+  const session = await backend.open(opened.program, schedule);
+  const language = new LanguageModel(opened.program, session, schedule);
+  return { opened, backend, tokenizer, session, language };
 }
 
 /** A text and what it is called in files. */

@@ -18,6 +18,8 @@ export {
   type WritableImatrixFormat,
 } from "./calibrate.js";
 export type { WorkOptions } from "./calibrated-load.js";
+export { type Chunk, type ChunkOptions, chunkTokens } from "./chunks.js";
+export { type DivergenceResult, klDivergence, measureDivergence, quantile } from "./divergence.js";
 export type { ErrorDetails, ErrorTag } from "./errors.js";
 export { ERROR_TAGS, IsqError, isIsqError } from "./errors.js";
 export type { Checkpoint } from "./files/checkpoint.js";
@@ -30,8 +32,8 @@ export { fromBlob, fromBytes } from "./files/source.js";
 export { type Importance, importanceEntries, matchImportance } from "./importance.js";
 export { type InputFile, readImatrix, readTopologyFile } from "./inputs.js";
 export { type OpenedModel, openModel } from "./load.js";
-export type { ChunkOptions, ChunkResult, Measurable, PerplexityResult, TensorError } from "./measure.js";
-export { chunkTokens, klDivergence, measurePerplexity, tensorError, tokenLosses } from "./measure.js";
+export type { ChunkResult, Measurable, MeasureOptions, PerplexityResult } from "./measure.js";
+export { measurePerplexity, tokenLosses } from "./measure.js";
 export { ARCHITECTURE_NAMES } from "./model/architectures/index.js";
 export type { NamePattern } from "./pattern.js";
 export { compilePattern } from "./pattern.js";
@@ -52,6 +54,7 @@ export { formatPlan } from "./report/plan-text.js";
 export { formatTable } from "./report/text.js";
 export type { Generated, GenerateRequest, Piece, Prompt } from "./run.js";
 export { TextModel } from "./run.js";
+export { type ErrorLayout, type TensorError, tensorError } from "./tensor-error.js";
 export { TextModelBuilder } from "./text-model-builder.js";
 export type { Device, TopologyRule } from "./topology.js";
 export { DEVICE_CHOICES } from "./topology.js";

@@ -7,10 +7,10 @@ import type { Backend, FileTensor, Tensor } from "./backends/backend.js";
 import { isDense, widen } from "./dense.js";
 import { checkAborted } from "./errors.js";
 import type { FilePlace, QuantizedSides } from "./files/checkpoint.js";
-import { type ErrorLayout, type TensorError, tensorError } from "./measure.js";
 import type { Plan, PlanRow, SourceTensor } from "./plan.js";
 import { TYPES } from "./quants/table.js";
 import { rowElements } from "./quants/tensor.js";
+import { type ErrorLayout, type TensorError, tensorError } from "./tensor-error.js";
 
 /** Where the weights come from: a checkpoint, read by ranges. */
 export interface TensorSource {

@@ -9,11 +9,13 @@ import {
   encodeImatrix,
   type WritableImatrixFormat,
 } from "./calibrate.js";
+import { type Chunk, type ChunkOptions, chunkTokens } from "./chunks.js";
+import { type DivergenceResult, measureDivergence } from "./divergence.js";
 import { IsqError } from "./errors.js";
 import type { OpenedModel } from "./load.js";
-import { type ChunkOptions, chunkTokens, measurePerplexity, type PerplexityResult } from "./measure.js";
+import { type MeasureOptions, measurePerplexity, type PerplexityResult } from "./measure.js";
 import { type ChatMessage, renderChat } from "./model/chat.js";
-import type { FinishReason } from "./model/jobs.js";
+import type { FinishReason, VisitLogits } from "./model/jobs.js";
 import type { LanguageModel } from "./model/language-model.js";
 import { type ChosenLogprobs, logprobsOf } from "./model/logprobs.js";
 import { createSampler, type Sampler, type SamplerOptions } from "./model/sampler.js";
@@ -159,6 +161,18 @@ export class TextModel {
   }
 
   /**
+   * As {@link logits}, handed out step by step: `visit` gets [rows × vocabulary], valid during the call, and the index of
+   * their first token. The next step waits for the promise that it returns, if it does.
+   */
+  visitLogits(
+    tokens: ArrayLike<number>,
+    visit: VisitLogits,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<void> {
+    return this.#parts.language.visitLogits(tokens, visit, options);
+  }
+
+  /**
    * Generates piece by piece. Greedy unless a temperature is given; the same seed gives the same text, whatever runs
    * beside it. Texts that run at the same time share steps.
    */
@@ -209,13 +223,22 @@ export class TextModel {
     return { text, tokens, finish, ...(request.logprobs !== undefined && { logprobs }) };
   }
 
-  /** Perplexity of a text, cut into chunks with the BOS in front of each. Throws `prompt/empty`, `aborted`. */
-  perplexity(text: string, options: ChunkOptions = {}): Promise<PerplexityResult> {
+  /** Perplexity of a text, cut into chunks with the BOS in front of each. Throws `prompt/*`, `option/invalid`, `aborted`. */
+  async perplexity(text: string, options: ChunkOptions & MeasureOptions = {}): Promise<PerplexityResult> {
     return measurePerplexity(this, this.chunks(text, options), options);
   }
 
+  /** How far this model's predictions are from those of another one that reads the same text. Throws as {@link perplexity}. */
+  async divergenceFrom(
+    reference: TextModel,
+    text: string,
+    options: ChunkOptions & MeasureOptions = {},
+  ): Promise<DivergenceResult> {
+    return measureDivergence(reference, this, this.chunks(text, options), options);
+  }
+
   /** The chunks that {@link perplexity} measures. */
-  chunks(text: string, options: ChunkOptions = {}): number[][] {
+  chunks(text: string, options: ChunkOptions = {}): Chunk[] {
     const ids = this.tokenizer.encode(text, { addSpecialTokens: false });
     return chunkTokens(ids, this.tokenizer.beginToken, options);
   }

@@ -5,7 +5,7 @@ import { type BackendChoice, type OpenBackendOptions, openBackend } from "./back
 import {
   type CalibrationText,
   calibrate,
-  type Loading,
+  openLoading,
   placeAsAsked,
   type WorkOptions,
   workOptions,
@@ -16,16 +16,9 @@ import { type Importance, matchImportance } from "./importance.js";
 import { type InputFile, nameOfInput, readImatrix, readTextInput, readTopologyFile } from "./inputs.js";
 import { LIMITS } from "./limits.js";
 import { type OpenedModel, openModel } from "./load.js";
-import { LanguageModel } from "./model/language-model.js";
-import {
-  checkCount,
-  checkPaging,
-  type PagedAttentionOptions,
-  type RunningOptions,
-  scheduleOf,
-} from "./model/paging.js";
-import { openTokenizer } from "./model/tokenizer.js";
+import { checkCount, checkPaging, type PagedAttentionOptions, type RunningOptions } from "./model/paging.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
+import { type QuantizeReport, quantizeModel } from "./quantize.js";
 import { parseType } from "./quants/tensor.js";
 import { describeBackend, describePlan, describeReport } from "./report/load-text.js";
 import { TextModel } from "./run.js";
@@ -257,38 +250,61 @@ export class TextModelBuilder {
     types: readonly (string | null)[],
     options: SaveModelOptions = {},
   ): Promise<WriteReport[]> {
+    const outputs = (opened: OpenedModel, request: PlanRequest) => planOutputs(opened, request, path, types);
+    return this.#withFiles(outputs, options, ({ opened, backend, request }) => {
+      const { algorithm } = request;
+      const work = { ...workOptions(request, options), ...options, ...(algorithm && { algorithm }) };
+      return writeModels(opened, outputs(opened, request), backend, work);
+    });
+  }
+
+  /**
+   * Quantizes every tensor that is to be and reports how far it is from its source, without running the model. Throws as
+   * {@link build}.
+   */
+  measureErrors(options: WorkOptions = {}): Promise<QuantizeReport> {
+    return this.#withFiles(planOf, options, async ({ opened, backend, request }) => {
+      const decided = planOf(opened, request);
+      const rows = decided.rows.filter(({ algorithm }) => algorithm !== null);
+      const work = { ...workOptions(request, options), measureError: true };
+      const report = await quantizeModel({ ...decided, rows }, opened.checkpoint, backend, () => {}, work);
+      return { ...report, plan: decided };
+    });
+  }
+
+  /**
+   * What is done with files alone: opens them, lets `check` refuse the request, calibrates in a session that is gone
+   * afterwards, and closes everything.
+   */
+  async #withFiles<Result>(
+    check: (opened: OpenedModel, request: PlanRequest) => unknown,
+    options: WorkOptions,
+    work: (files: {
+      readonly opened: OpenedModel;
+      readonly backend: Backend;
+      readonly request: PlanRequest;
+    }) => Promise<Result>,
+  ): Promise<Result> {
     const opened = await this.#open();
     let backend: Backend | undefined;
     try {
       const asked = await this.#readRequest(opened);
-      const [{ plan: first }] = planOutputs(opened, asked, path, types);
+      check(opened, asked);
       const text = await this.#readCalibration();
       backend = await this.#openBackend();
-      const request = text
-        ? await this.#calibrateApart(opened, backend, { ...asked, type: first.requested }, text, options)
-        : asked;
-      const { algorithm } = request;
-      const work = { ...workOptions(request, options), ...options, ...(algorithm && { algorithm }) };
-      return await writeModels(opened, planOutputs(opened, request, path, types), backend, work);
+      let request = asked;
+      if (text) {
+        const loading = await openLoading(opened, backend, this.#running);
+        try {
+          request = (await calibrate(loading, asked, text, options)).request;
+        } finally {
+          await loading.session.dispose();
+        }
+      }
+      return await work({ opened, backend, request });
     } finally {
       if (typeof this.#backend === "string") await backend?.dispose();
       await opened.checkpoint.close();
-    }
-  }
-
-  /** Collects importance in a session of its own, which is gone before anything is written. */
-  async #calibrateApart(
-    opened: OpenedModel,
-    backend: Backend,
-    request: PlanRequest,
-    text: CalibrationText,
-    options: WorkOptions,
-  ): Promise<PlanRequest> {
-    const loading = await this.#openSession(opened, backend);
-    try {
-      return (await calibrate(loading, request, text, options)).request;
-    } finally {
-      await loading.session.dispose();
     }
   }
 
@@ -312,7 +328,7 @@ export class TextModelBuilder {
       const text = await this.#readCalibration();
       backend = await this.#openBackend();
       checkDevices(decided, backend);
-      const loading = await this.#openSession(opened, backend);
+      const loading = await openLoading(opened, backend, this.#running);
       session = loading.session;
       this.#log?.(describePlan(decided, describeBackend(backend)));
       const { request, report } = await placeAsAsked(loading, asked, text, options);
@@ -324,14 +340,6 @@ export class TextModelBuilder {
       await opened.checkpoint.close();
       throw error;
     }
-  }
-
-  async #openSession(opened: OpenedModel, backend: Backend): Promise<Loading> {
-    const tokenizer = await openTokenizer(opened.directory, opened.config);
-    const schedule = scheduleOf(opened.program, this.#running);
-    const session = await backend.open(opened.program, schedule);
-    const language = new LanguageModel(opened.program, session, schedule);
-    return { opened, backend, tokenizer, session, language };
   }
 
   async #open(): Promise<OpenedModel> {
@@ -387,6 +395,8 @@ export class TextModelBuilder {
     return this;
   }
 }
+
+const planOf = ({ program, sourceOf }: OpenedModel, request: PlanRequest) => plan(program, sourceOf, request);
 
 /** Throws `topology/device` for the first tensor that is to be where the model is not. */
 function checkDevices({ rows }: Plan, { name }: Backend): void {

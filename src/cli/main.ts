@@ -4,8 +4,10 @@
 import { Command, CommanderError } from "commander";
 import { isIsqError } from "../errors.js";
 import { addAuditCommand } from "./audit.js";
+import { addErrorsCommand } from "./errors.js";
 import { addImatrixCommand } from "./imatrix.js";
 import { addDiffCommand, addInspectCommand } from "./inspect.js";
+import { addKldCommand } from "./kld.js";
 import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
 import { addQuantizeCommand } from "./quantize.js";
@@ -26,6 +28,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   addDiffCommand(program);
   addImatrixCommand(program);
   addPerplexityCommand(program);
+  addKldCommand(program);
+  addErrorsCommand(program);
   addVectorsCommand(program);
   addAuditCommand(program);
   addVerifyCommand(program);

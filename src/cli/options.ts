@@ -81,23 +81,25 @@ export function addRuntimeOptions(command: Command): Command {
     .option("--threads <count>", "worker threads; as many as processors when left out", parseCount(1));
 }
 
-/**
- * Adds the model form `plain -m DIR [-a ARCH]` under a command and runs `action` with a builder for the chosen model and
- * all options of both levels.
- */
-export function addModelForms<Own extends object>(
+/** Adds the model form `plain -m DIR [-a ARCH]` under a command and runs `action` with all options of both levels. */
+export function addModelForm<Options extends PlainOptions>(
   command: Command,
-  action: (builder: TextModelBuilder, options: Own & BuildOptions) => Promise<void>,
+  action: (options: Options) => Promise<void>,
 ): void {
   const plain = command
     .command("plain")
     .description("a folder with config.json, tokenizer.json and safetensors files");
   addModelOptions(plain)
     .option("-w, --write-uqff <file>", "also save the quantized model: NAME.uqff")
-    .action(async (_own, form: Command) => {
-      const options = form.optsWithGlobals() as Own & BuildOptions;
-      await action(createBuilder(options), options);
-    });
+    .action((_own, form: Command) => action(form.optsWithGlobals() as Options));
+}
+
+/** As {@link addModelForm}, with a builder for the chosen model. */
+export function addModelForms<Own extends object>(
+  command: Command,
+  action: (builder: TextModelBuilder, options: Own & BuildOptions) => Promise<void>,
+): void {
+  addModelForm<Own & BuildOptions>(command, (options) => action(createBuilder(options), options));
 }
 
 /** Adds `-m`, `-a` and `--from-uqff`. */

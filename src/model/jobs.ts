@@ -31,11 +31,14 @@ export interface ChosenToken {
   readonly logprobs?: ChosenLogprobs;
 }
 
-/** Logits of all tokens, as they come: `visit` gets [rows × vocabulary] and the index of their first token. */
+/** Gets [rows × vocabulary], valid during the call, and the index of their first token. A promise holds the text up. */
+export type VisitLogits = (logits: Float32Array, first: number) => unknown;
+
+/** Logits of all tokens, as they come. */
 export async function runScoring(
   scheduler: Scheduler,
   tokens: number[],
-  visit: (logits: Float32Array, first: number) => void,
+  visit: VisitLogits,
   { signal, stepRows = PROMPT_ROWS }: RunOptions,
 ): Promise<void> {
   checkAborted(signal);
@@ -48,12 +51,23 @@ export async function runScoring(
       wanted: 0,
       ready: true,
       accept(logits, first) {
-        visit(logits, first);
+        const visited = visit(logits, first);
         job.wanted = first + logits.length / vocabulary;
-        if (job.wanted < tokens.length) return false;
-        stop();
-        resolve();
-        return true;
+        const isLast = job.wanted === tokens.length;
+        const goOn = () => {
+          job.ready = true;
+          if (isLast) stop();
+          if (isLast) resolve();
+          else scheduler.wake();
+        };
+        if (visited instanceof Promise) {
+          job.ready = false;
+          visited.then(goOn, (error) => {
+            stop();
+            fail(error);
+          });
+        } else if (isLast) goOn();
+        return isLast;
       },
       fail,
     };

@@ -12,6 +12,7 @@ import {
   type RunOptions,
   runScoring,
   runText,
+  type VisitLogits,
 } from "./jobs.js";
 import { type Load, Scheduler, type SchedulerOptions } from "./scheduler.js";
 
@@ -72,13 +73,9 @@ export class LanguageModel {
 
   /**
    * As {@link logits}, handed out step by step: `visit` gets [rows × vocabulary], valid during the call, and the index of
-   * their first token.
+   * their first token. The next step waits for the promise that it returns, if it does.
    */
-  async visitLogits(
-    tokens: Tokens,
-    visit: (logits: Float32Array, firstRow: number) => void,
-    options: RunOptions = {},
-  ): Promise<void> {
+  async visitLogits(tokens: Tokens, visit: VisitLogits, options: RunOptions = {}): Promise<void> {
     this.#checkPrompt(tokens);
     await runScoring(this.#scheduler, Array.from(tokens), visit, options);
   }

@@ -1,6 +1,7 @@
-/** A self-contained HTML page of what quantization cost: one table, two plots, no script, nothing fetched. */
+/** A page of what quantization cost: one table, two plots. */
 
-import type { TensorError } from "../measure.js";
+import type { TensorError } from "../tensor-error.js";
+import { type Column, htmlTable, renderPage } from "./page.js";
 import { COLORS, escapeHtml, lines, scatter } from "./svg.js";
 
 /** One quantized version of the model. */
@@ -27,7 +28,7 @@ export interface CostReport {
 }
 
 /** Column titles and cells of the table, shared by the page and the terminal. */
-export const COST_COLUMNS: readonly { readonly title: string; readonly cell: (row: CostRow) => string }[] = [
+export const COST_COLUMNS: readonly Column<CostRow>[] = [
   { title: "type", cell: (row) => row.type },
   { title: "bits/weight", cell: (row) => row.bitsPerWeight.toFixed(3) },
   { title: "bytes before", cell: (row) => String(row.bytesBefore) },
@@ -65,36 +66,15 @@ export function renderCostPage(report: CostReport): string {
     { label: "tensor, in the order of the model" },
     { label: "signal to noise, dB (higher is better)" },
   );
-  const title = `What quantization costs: ${escapeHtml(model)}`;
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>${title}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-svg { width: 100%; height: auto }
-pre { white-space: pre-wrap; background: #f6f6f6; padding: 1rem }
-</style>
-<h1>${title}</h1>
-<p>Perplexity (token-weighted) and KL divergence from the unquantized model, on ${tokens} tokens.</p>
-${renderTable(rows)}
-<h2>Size against perplexity</h2>
-${size}
-<h2>Error per tensor</h2>
-${errors}
-${sample ? `<h2>A sample, ${escapeHtml(sample.type)}</h2>\n<pre>${escapeHtml(sample.text)}</pre>` : ""}
-</html>
-`;
-}
-
-function renderTable(rows: readonly CostRow[]): string {
-  const head = COST_COLUMNS.map((column) => `<th scope="col">${column.title}</th>`).join("");
-  const body = rows.map(
-    (row) => `<tr>${COST_COLUMNS.map((column) => `<td>${escapeHtml(column.cell(row))}</td>`).join("")}</tr>`,
-  );
-  return `<table><thead><tr>${head}</tr></thead><tbody>${body.join("\n")}</tbody></table>`;
+  return renderPage(`What quantization costs: ${model}`, {
+    intro: `Perplexity (token-weighted) and KL divergence from the unquantized model, on ${tokens} tokens.`,
+    sections: [
+      { html: htmlTable(COST_COLUMNS, rows) },
+      { heading: "Size against perplexity", html: size },
+      { heading: "Error per tensor", html: errors },
+      ...(sample
+        ? [{ heading: `A sample, ${sample.type}`, html: `<pre>${escapeHtml(sample.text)}</pre>` }]
+        : []),
+    ],
+  });
 }

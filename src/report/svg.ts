@@ -101,11 +101,13 @@ interface Scale {
 function createScale(values: readonly number[], axis: Axis, from: number, to: number): Scale {
   const transform = axis.log ? Math.log10 : (v: number) => v;
   const finite = values.filter((v) => Number.isFinite(transform(v)));
-  let low = Math.min(...finite.map(transform));
-  let high = Math.max(...finite.map(transform));
+  let low = finite.length === 0 ? 0 : Math.min(...finite.map(transform));
+  let high = finite.length === 0 ? 0 : Math.max(...finite.map(transform));
   if (!(high > low)) [low, high] = [low - 1, high + 1];
   const margin = (high - low) * 0.06;
-  const at = (v: number) => from + ((transform(v) - low + margin) / (high - low + 2 * margin)) * (to - from);
+  // What is infinite, such as the logarithm of 0, lies on the frame.
+  const place = (v: number) => Math.min(high + margin, Math.max(low - margin, transform(v)));
+  const at = (v: number) => from + ((place(v) - low + margin) / (high - low + 2 * margin)) * (to - from);
   const ticks = [0, 1, 2, 3, 4].map((i) => {
     const t = low + ((high - low) * i) / 4;
     return axis.log ? 10 ** t : t;

@@ -1,6 +1,7 @@
 /** Perplexity while others ask: in small pieces, because its sums run where requests are answered. */
 
-import { chunkTokens, type PerplexityResult, summarizePerplexity } from "../measure.js";
+import { chunkTokens } from "../chunks.js";
+import { type PerplexityResult, summarizePerplexity } from "../measure.js";
 import type { TextModel } from "../run.js";
 
 export interface PerplexityOptions {
@@ -17,8 +18,8 @@ export async function perplexityOf(
   const chunks = chunkTokens(tokens, model.tokenizer.beginToken, options);
   const losses: number[] = [];
   const results = [];
-  for (const [index, chunk] of chunks.entries()) {
-    const own = (await model.promptLogprobs({ tokens: chunk }, 0, { signal })).map(({ logprob }) => -logprob);
+  for (const [index, { tokens }] of chunks.entries()) {
+    const own = (await model.promptLogprobs({ tokens }, 0, { signal })).map(({ logprob }) => -logprob);
     losses.push(...own);
     const nll = own.reduce((sum, loss) => sum + loss, 0) / own.length;
     results.push({ index, predictions: own.length, nll });

@@ -9,9 +9,9 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { wasm } from "../../src/backends/wasm.js";
 import { collectImportance } from "../../src/calibrate.js";
+import { chunkTokens } from "../../src/chunks.js";
 import { joinEntries } from "../../src/importance.js";
 import { openModel } from "../../src/load.js";
-import { chunkTokens } from "../../src/measure.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import { openTokenizer } from "../../src/model/tokenizer.js";
 import { openDirectory } from "../../src/node/directory.js";
@@ -40,7 +40,8 @@ test("every column of every weight of tiny-mistral agrees", async () => {
   const tokenizer = await openTokenizer(opened.directory, opened.config);
   const text = readFileSync("models/text/calibration.txt", "utf8").slice(0, 5000);
   const ids = tokenizer.encode(text, { addSpecialTokens: false });
-  const chunks = chunkTokens(ids, tokenizer.beginToken, { chunkTokens: 127, maxChunks: 2 });
+  const cut = chunkTokens(ids, tokenizer.beginToken, { chunkTokens: 127, maxChunks: 2 });
+  const chunks = cut.map(({ tokens }) => tokens);
 
   const folder = mkdtempSync(join(tmpdir(), "isq-llama-"));
   const file = join(folder, "model.gguf");
