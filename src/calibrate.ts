@@ -14,6 +14,7 @@ import {
 import { type Importance, joinEntries } from "./importance.js";
 import type { LanguageModel } from "./model/language-model.js";
 import type { Tokenizer } from "./model/tokenizer.js";
+import { COLLECTED_ROLES } from "./plan.js";
 import { rowElements } from "./quants/tensor.js";
 
 /** An importance matrix that was collected here. */
@@ -101,10 +102,11 @@ export async function collectImportance(
 
 /** Throws `tensor/missing` for a weight that has no name in a form. */
 function checkNames(program: Program, format: WritableImatrixFormat): void {
-  const entries = program.weights.flatMap(({ name, role, shape }): [string, ImatrixEntry][] => {
-    const isCollected = role === "linear" || role === "head";
-    return isCollected ? [[name, { sums: new Float32Array(rowElements(shape)), counts: [0] }]] : [];
-  });
+  const entries = program.weights.flatMap(({ name, role, shape }): [string, ImatrixEntry][] =>
+    COLLECTED_ROLES.includes(role)
+      ? [[name, { sums: new Float32Array(rowElements(shape)), counts: [0] }]]
+      : [],
+  );
   joinEntries(new Map(entries), program, format === "cimatrix" ? "cimatrix" : "gguf");
 }
 
@@ -123,12 +125,13 @@ export async function endObserving(language: LanguageModel): Promise<void> {
   await language.between((session) => session.observe?.(false));
 }
 
-/** What was observed of every weight that saw any row. */
+/** What was observed of every weight that may be quantized and saw any row. */
 export function entriesOf(observation: Observation, { weights }: Program): Map<string, ImatrixEntry> {
   const entries = new Map<string, ImatrixEntry>();
   for (const [weight, input] of observation.entries()) {
-    if (!input || input.rows[0] === 0) continue;
-    entries.set(weights[weight].name, { sums: Float32Array.from(input.squares), counts: [input.rows[0]] });
+    const { name, role } = weights[weight];
+    if (!input || input.rows[0] === 0 || !COLLECTED_ROLES.includes(role)) continue;
+    entries.set(name, { sums: Float32Array.from(input.squares), counts: [input.rows[0]] });
   }
   return entries;
 }

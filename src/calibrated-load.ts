@@ -33,6 +33,21 @@ export async function openLoading(
   return { opened, backend, tokenizer, session, language };
 }
 
+/** Opens a session for `work` and disposes it. */
+export async function withSession<Result>(
+  opened: OpenedModel,
+  backend: Backend,
+  running: RunningOptions,
+  work: (loading: Loading) => Promise<Result>,
+): Promise<Result> {
+  const loading = await openLoading(opened, backend, running);
+  try {
+    return await work(loading);
+  } finally {
+    await loading.session.dispose();
+  }
+}
+
 /** A text and what it is called in files. */
 export interface CalibrationText {
   readonly text: string;

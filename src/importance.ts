@@ -84,7 +84,12 @@ function joinedNames({ name, expert }: Candidate): Candidate[] {
   return joined.filter((other) => other !== name).map((other) => ({ name: other, expert }));
 }
 
-/** Experts of one layer and one matrix share this name. */
+/** A tensor's name, with `*` in place of the expert, so that experts of one layer and one matrix share it. */
+export function expertGroupOf(name: string): string {
+  return name.replace(EXPERT, ".experts.*.");
+}
+
+/** As mistral.rs calls them together. */
 function groupOf(name: string): string {
   return name.replace(EXPERT, ".experts.");
 }

@@ -39,6 +39,7 @@ export type { NamePattern } from "./pattern.js";
 export { compilePattern } from "./pattern.js";
 export type { AlgorithmChoice, Plan, PlanRequest, PlanRow, PlanTotals } from "./plan.js";
 export { ALGORITHM_CHOICES, plan } from "./plan.js";
+export { formatTopology, type ModelPart, type PartOption, type Proposal, proposeTypes } from "./propose.js";
 export type { QuantizeProgress, QuantizeReport, TensorReport } from "./quantize.js";
 export { quantizeModel } from "./quantize.js";
 export type { Algorithm, IsqType, QuantizedTensor, QuantizeOptions } from "./quants/index.js";
@@ -54,6 +55,12 @@ export { formatPlan } from "./report/plan-text.js";
 export { formatTable } from "./report/text.js";
 export type { Generated, GenerateRequest, Piece, Prompt } from "./run.js";
 export { TextModel } from "./run.js";
+export type {
+  SensitivityOptions,
+  SensitivityProgress,
+  SensitivityResult,
+  UniformResult,
+} from "./sensitivity.js";
 export { type ErrorLayout, type TensorError, tensorError } from "./tensor-error.js";
 export { TextModelBuilder } from "./text-model-builder.js";
 export type { Device, TopologyRule } from "./topology.js";

@@ -255,8 +255,8 @@ function layerCount({ weights }: Program): number {
   return weights.reduce((most, { layer }) => Math.max(most, layer === null ? 0 : layer + 1), 0);
 }
 
-/** What calibration collects importance for. */
-const COLLECTED: readonly WeightRole[] = ["linear", "expert", "head"];
+/** What calibration collects importance for: what ISQ may touch without being told by a rule. */
+export const COLLECTED_ROLES: readonly WeightRole[] = ["linear", "expert", "head"];
 
 function planImportance(
   request: PlanRequest,
@@ -266,7 +266,7 @@ function planImportance(
 ): { use: PlanRow["importance"]; reason: string | null } {
   if (!request.importance && !request.calibration) return { use: "none", reason: null };
   const vector = request.importance?.get(weight.name);
-  const awaited = request.calibration && COLLECTED.includes(weight.role);
+  const awaited = request.calibration && COLLECTED_ROLES.includes(weight.role);
   if (!vector && !awaited) return { use: "none", reason: "no importance was collected for it" };
   if (!TYPES[type].importance.includes(algorithm)) {
     return { use: "dropped", reason: `importance dropped: ${type} (${algorithm}) has no importance variant` };

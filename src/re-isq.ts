@@ -79,6 +79,7 @@ export async function swapLayers(
   const place = createPlacer({ rows }, source, backend, betweenSteps(swap.language), work);
   const groups = groupByLayer(rows);
   let done = 0;
+  let layersDone = 0;
   const pause = createPause();
   const perform = async (row: PlanRow): Promise<TensorReport> => {
     await pause(); // a text that runs gets its turn
@@ -86,7 +87,6 @@ export async function swapLayers(
     const started = performance.now();
     const outcome = await place(row);
     done++;
-    const layersDone = groups.findIndex((group) => group.includes(row));
     onProgress?.({ done, total: rows.length, row, layersDone, layers: groups.length });
     return { ...row, ...outcome, seconds: (performance.now() - started) / 1000 };
   };
@@ -96,6 +96,7 @@ export async function swapLayers(
     if (Array.isArray(result)) tensors.push(...result);
     else failures.push(result);
     done = first + group.length;
+    layersDone++;
   }
   return { tensors, failures };
 }
@@ -134,13 +135,15 @@ function groupByLayer(rows: readonly PlanRow[]): PlanRow[][] {
   const groups = new Map<string, PlanRow[]>();
   for (const row of rows) {
     const key = row.layer === null ? row.tensor : String(row.layer);
-    groups.set(key, [...(groups.get(key) ?? []), row]);
+    const group = groups.get(key);
+    if (group) group.push(row);
+    else groups.set(key, [row]);
   }
   return [...groups.values()];
 }
 
 /** A running model as a place for weights. */
-function betweenSteps(language: LanguageModel): Placeable {
+export function betweenSteps(language: LanguageModel): Placeable {
   return {
     place: (weight, tensor) => language.between((session) => session.place(weight, tensor)),
     canPlaceFile: (weight) => language.canPlaceFile(weight),

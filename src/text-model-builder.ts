@@ -8,8 +8,10 @@ import {
   openLoading,
   placeAsAsked,
   type WorkOptions,
+  withSession,
   workOptions,
 } from "./calibrated-load.js";
+import { type ChunkOptions, chunkTokens } from "./chunks.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
 import { type Importance, matchImportance } from "./importance.js";
@@ -22,6 +24,7 @@ import { type QuantizeReport, quantizeModel } from "./quantize.js";
 import { parseType } from "./quants/tensor.js";
 import { describeBackend, describePlan, describeReport } from "./report/load-text.js";
 import { TextModel } from "./run.js";
+import { measureSensitivity, type SensitivityOptions, type SensitivityResult } from "./sensitivity.js";
 import { checkDevice, type TopologyRule } from "./topology.js";
 import {
   measureOutput,
@@ -273,12 +276,26 @@ export class TextModelBuilder {
   }
 
   /**
+   * Measures on a text which tensor hurts most when it alone is quantized, and proposes types for a size; see sensitivity.ts.
+   * The type and the topology of this builder do not matter. Throws as {@link build}, and `prompt/*`.
+   */
+  measureSensitivity(text: string, options: SensitivityOptions & ChunkOptions): Promise<SensitivityResult> {
+    return this.#withFiles(planOf, options, ({ opened, backend, request }) =>
+      withSession(opened, backend, this.#running, (loading) => {
+        const ids = loading.tokenizer.encode(text, { addSpecialTokens: false });
+        const chunks = chunkTokens(ids, loading.tokenizer.beginToken, options);
+        return measureSensitivity(loading, request, chunks, options);
+      }),
+    );
+  }
+
+  /**
    * What is done with files alone: opens them, lets `check` refuse the request, calibrates in a session that is gone
    * afterwards, and closes everything.
    */
   async #withFiles<Result>(
     check: (opened: OpenedModel, request: PlanRequest) => unknown,
-    options: WorkOptions,
+    options: Pick<WorkOptions, "signal" | "onCalibration">,
     work: (files: {
       readonly opened: OpenedModel;
       readonly backend: Backend;
@@ -292,16 +309,12 @@ export class TextModelBuilder {
       check(opened, asked);
       const text = await this.#readCalibration();
       backend = await this.#openBackend();
-      let request = asked;
-      if (text) {
-        const loading = await openLoading(opened, backend, this.#running);
-        try {
-          request = (await calibrate(loading, asked, text, options)).request;
-        } finally {
-          await loading.session.dispose();
-        }
-      }
-      return await work({ opened, backend, request });
+      const calibrated =
+        text &&
+        (await withSession(opened, backend, this.#running, (loading) =>
+          calibrate(loading, asked, text, options),
+        ));
+      return await work({ opened, backend, request: calibrated?.request ?? asked });
     } finally {
       if (typeof this.#backend === "string") await backend?.dispose();
       await opened.checkpoint.close();

@@ -15,7 +15,7 @@ import {
 import { IsqError } from "./errors.js";
 import type { OpenedModel } from "./load.js";
 import type { LanguageModel } from "./model/language-model.js";
-import { assemblePlan, type Plan, type PlanRequest, type PlanRow, plan } from "./plan.js";
+import { assemblePlan, COLLECTED_ROLES, type Plan, type PlanRequest, type PlanRow, plan } from "./plan.js";
 import type { QuantizeReport } from "./quantize.js";
 import { parseType } from "./quants/tensor.js";
 import {
@@ -104,11 +104,11 @@ export class ModelWeights {
   /** See TextModel. */
   get calibrationStatus(): CalibrationStatus {
     const { weights } = this.#parts.opened.program;
-    const layers = weights.filter(({ role }) => ["linear", "expert", "head"].includes(role)).length;
-    const rows = (this.#observation ?? []).flatMap((input) => (input ? [input.rows[0]] : []));
+    const collected = weights.flatMap(({ role }, weight) => (COLLECTED_ROLES.includes(role) ? [weight] : []));
+    const rows = this.#observation ? collected.map((weight) => this.#observation![weight]?.rows[0] ?? 0) : [];
     return {
       collecting: this.#observation !== null,
-      layers,
+      layers: collected.length,
       layersTracking: rows.filter((count) => count > 0).length,
       totalRows: rows.reduce((sum, count) => sum + count, 0),
       minRows: rows.reduce((least, count) => Math.min(least, count), rows[0] ?? 0),
@@ -171,7 +171,7 @@ export class ModelWeights {
     await onPlanned();
     const inForce = [...current.rows];
     const onSwap = (swapped: readonly PlanRow[]) => {
-      for (const row of swapped) inForce[next.rows.indexOf(row)] = row;
+      for (const row of swapped) inForce[row.weight] = row;
     };
     const swap = { language, backend, source, importance, rows, onSwap };
     const done = await swapLayers(swap, options).finally(() => {

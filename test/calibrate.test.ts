@@ -30,8 +30,8 @@ const CHUNKS = [
   [1, 44, 3],
 ];
 
-async function openFixture(backend: Backend, promptRows?: number) {
-  const { program, checkpoint, sourceOf } = await openModel(await makeCheckpoint("llama"));
+async function openFixture(backend: Backend, promptRows?: number, name = "llama") {
+  const { program, checkpoint, sourceOf } = await openModel(await makeCheckpoint(name));
   const options = { cachePositions: 128, ...(promptRows !== undefined && { promptRows }) };
   const session = await backend.open(program, options);
   await placeModel(plan(program, sourceOf, { type: null }), checkpoint, backend, session);
@@ -39,8 +39,8 @@ async function openFixture(backend: Backend, promptRows?: number) {
   return new LanguageModel(program, session, options);
 }
 
-async function collectOn(backend: Backend, promptRows?: number): Promise<CollectedImportance> {
-  const language = await openFixture(backend, promptRows);
+async function collectOn(backend: Backend, promptRows?: number, name?: string): Promise<CollectedImportance> {
+  const language = await openFixture(backend, promptRows, name);
   const collected = await collectImportance(language, CHUNKS, 8);
   await language.dispose();
   await backend.dispose();
@@ -107,6 +107,55 @@ describe("collecting", () => {
     const gguf = await openImatrix(fromBytes(await encodeImatrix(about, program, "gguf")));
     const { sums, counts } = gguf.entries.get("blk.1.ffn_down.weight")!;
     expect({ sums, counts }).toEqual(expected.entries.get("model.layers.1.mlp.down_proj.weight"));
+  });
+});
+
+describe("mixtures of experts", () => {
+  const LAYER = "model.layers.0.block_sparse_moe";
+
+  it("are counted expert by expert, and files join them", async () => {
+    const expected = await collectOn(reference(), undefined, "mixtral");
+    expect(expected.entries.has(`${LAYER}.gate.weight`)).toBe(false); // routers are never quantized
+    const countOf = (expert: number, part = "w1") =>
+      expected.entries.get(`${LAYER}.experts.${expert}.${part}.weight`)?.counts[0] ?? 0;
+    const counts = [0, 1, 2, 3].map((expert) => countOf(expert));
+    expect(counts.reduce((sum, count) => sum + count)).toBe(2 * 11); // each token goes to two
+    expect([0, 1, 2, 3].map((expert) => countOf(expert, "w2"))).toEqual(counts);
+    for (const backend of [await wasm(), await threads({ workers: 2 })]) {
+      expect(await collectOn(backend, 5, "mixtral")).toEqual(expected);
+    }
+
+    const { program } = await openModel(await makeCheckpoint("mixtral"));
+    const about = { ...expected, datasets: [], chunks: 2, chunkTokens: 8 };
+    const gguf = await openImatrix(fromBytes(await encodeImatrix(about, program, "gguf")));
+    expect(gguf.entries.get("blk.0.ffn_down_exps.weight")).toMatchObject({ counts });
+    const importance = importanceOfCollected(expected);
+    for (const format of ["cimatrix", "gguf", "legacy"] as const) {
+      const read = matchImportance(
+        await openImatrix(fromBytes(await encodeImatrix(about, program, format))),
+        program,
+      );
+      for (const [name, values] of importance) expect(read.get(name), name).toEqual(values);
+    }
+  });
+
+  it("give experts that saw nothing no importance, which the plan says", async () => {
+    const backend = await wasm();
+    const language = await openFixture(backend, undefined, "mixtral");
+    const collected = await collectImportance(language, [[1, 2]], 1); // at most four of the eight experts
+    const { program, sourceOf } = await openModel(await makeCheckpoint("mixtral"));
+    const decided = plan(program, sourceOf, { type: "Q4K", importance: importanceOfCollected(collected) });
+    const experts = decided.rows.filter(
+      ({ role, tensor }) => role === "expert" && tensor.includes("layers.0"),
+    );
+    const unseen = experts.filter(({ importance }) => importance === "none");
+    expect(unseen.length % 3).toBe(0);
+    for (const { tensor, reason } of experts) {
+      const seen = collected.entries.has(tensor);
+      expect([tensor, reason]).toEqual([tensor, seen ? null : "no importance was collected for it"]);
+    }
+    await language.dispose();
+    await backend.dispose();
   });
 });
 

@@ -74,7 +74,7 @@ async function collect(options: ImatrixOptions): Promise<void> {
 }
 
 /** Before hours of work: throws `output/exists`, and `output/write` for a folder that is not there. */
-async function checkPlace(path: string, overwrite: boolean): Promise<void> {
+export async function checkPlace(path: string, overwrite: boolean): Promise<void> {
   const isThere = await access(path).then(
     () => true,
     () => false,

@@ -13,8 +13,8 @@ import {
   addTextOptions,
   addVersionOptions,
   chunkProgress,
+  describeText,
   type OutputFlags,
-  readMeasuredText,
   type TextFlags,
   type TypesFlags,
   versionOf,
@@ -22,7 +22,7 @@ import {
   withMeasuring,
   writeResults,
 } from "./measure.js";
-import { addModelForm } from "./options.js";
+import { addModelForm, readTextFile } from "./options.js";
 
 type DivergenceFlags = TypesFlags & TextFlags & OutputFlags;
 
@@ -33,13 +33,14 @@ export function addKldCommand(program: Command): void {
   addModelForm<DivergenceFlags>(addOutputOptions(addVersionOptions(addTextOptions(command))), measure);
 }
 
-function measure(flags: DivergenceFlags): Promise<void> {
+async function measure(flags: DivergenceFlags): Promise<void> {
   if (!flags.isq && flags.topology === undefined) {
     const message = "there is nothing to compare: name types with --isq, or give a --topology";
     throw new IsqError("option/invalid", message, { field: "isq" });
   }
-  return withMeasuring(flags, async (measuring) => {
-    const { text, options, measured } = await readMeasuredText(flags, flags.modelId, measuring.backend);
+  const text = await readTextFile(flags.file);
+  await withMeasuring(flags, async (measuring) => {
+    const { options, measured } = describeText(flags, flags.modelId, measuring.backend);
     const versions: DivergenceVersion[] = [];
     await measuring.withModel(null, async (reference) => {
       for (const type of versionsOf(flags)) {

@@ -12,6 +12,7 @@ import { addPerplexityCommand } from "./perplexity.js";
 import { addPlanCommand } from "./plan.js";
 import { addQuantizeCommand } from "./quantize.js";
 import { addRunCommand } from "./run.js";
+import { addSensitivityCommand } from "./sensitivity.js";
 import { addVectorsCommand } from "./vectors.js";
 import { addVerifyCommand } from "./verify.js";
 
@@ -30,6 +31,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   addPerplexityCommand(program);
   addKldCommand(program);
   addErrorsCommand(program);
+  addSensitivityCommand(program);
   addVectorsCommand(program);
   addAuditCommand(program);
   addVerifyCommand(program);

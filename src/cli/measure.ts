@@ -24,7 +24,6 @@ import {
   createBuilder,
   parseCount,
   type RuntimeOptions,
-  readTextFile,
 } from "./options.js";
 
 export interface OutputFlags {
@@ -47,16 +46,24 @@ export function addVersionOptions(command: Command): Command {
 }
 
 /** Adds `--file` and how it is cut. */
-export function addTextOptions(command: Command): Command {
+export function addTextOptions(
+  command: Command,
+  defaults: { readonly chunkTokens: number; readonly chunks?: number } = { chunkTokens: 1024 },
+): Command {
   return command
     .requiredOption("-f, --file <text>", "UTF-8 text")
-    .option("--chunk-tokens <count>", "tokens per chunk, the BOS not counted", parseCount(2), 1024)
+    .option(
+      "--chunk-tokens <count>",
+      "tokens per chunk, the BOS not counted",
+      parseCount(2),
+      defaults.chunkTokens,
+    )
     .option(
       "--stride <count>",
       "tokens from one chunk to the next; below --chunk-tokens chunks overlap, and each token counts once",
       parseCount(1),
     )
-    .option("--chunks <count>", "measure only the first chunks", parseCount(1));
+    .option("--chunks <count>", "measure only the first chunks", parseCount(1), defaults.chunks);
 }
 
 export function addOutputOptions(command: Command): Command {
@@ -132,16 +139,16 @@ export function withMeasuring<Result>(
   });
 }
 
-/** A text, and how reports call what was measured on it. */
-export async function readMeasuredText(
+/** How a text is cut, and how reports call what was measured on it. */
+export function describeText(
   { file, chunkTokens, stride, chunks }: TextFlags,
   modelId: string,
   backend: Backend,
-): Promise<{ text: string; options: ChunkOptions; measured: Measured }> {
+): { options: ChunkOptions; measured: Measured } {
   const strides = stride !== undefined && { stride };
   const options = { chunkTokens, ...strides, ...(chunks !== undefined && { maxChunks: chunks }) };
   const names = { model: modelId, text: nameOfInput(file), backend: describeBackend(backend) };
-  return { text: await readTextFile(file), options, measured: { ...names, chunkTokens, ...strides } };
+  return { options, measured: { ...names, chunkTokens, ...strides } };
 }
 
 /** What is measured: the types that were asked for, or what the topology alone says, or the unquantized model. */

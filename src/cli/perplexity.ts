@@ -7,8 +7,8 @@ import {
   addTextOptions,
   addVersionOptions,
   chunkProgress,
+  describeText,
   type OutputFlags,
-  readMeasuredText,
   type TextFlags,
   type TypesFlags,
   versionOf,
@@ -16,7 +16,7 @@ import {
   withMeasuring,
   writeResults,
 } from "./measure.js";
-import { addModelForm } from "./options.js";
+import { addModelForm, readTextFile } from "./options.js";
 
 type PerplexityFlags = TypesFlags & TextFlags & OutputFlags;
 
@@ -25,9 +25,10 @@ export function addPerplexityCommand(program: Command): void {
   addModelForm<PerplexityFlags>(addOutputOptions(addVersionOptions(addTextOptions(command))), measure);
 }
 
-function measure(flags: PerplexityFlags): Promise<void> {
-  return withMeasuring(flags, async (measuring) => {
-    const { text, options, measured } = await readMeasuredText(flags, flags.modelId, measuring.backend);
+async function measure(flags: PerplexityFlags): Promise<void> {
+  const text = await readTextFile(flags.file);
+  await withMeasuring(flags, async (measuring) => {
+    const { options, measured } = describeText(flags, flags.modelId, measuring.backend);
     const versions: PerplexityVersion[] = [];
     for (const type of versionsOf(flags)) {
       await measuring.withModel(type, async (model) => {
