@@ -69,7 +69,7 @@ async function encodePiece(
 }
 
 /** The kernels of a job, in order, and where in `scratch` they keep what. */
-function planOf({ type, width, importance }: EncodeJob, count: number) {
+export function planOf({ type, width, importance }: EncodeJob, count: number) {
   const { blockElements } = TYPES[type];
   const superBlock = blockElements === 256;
   const settles = superBlock && type !== "Q8K";
