@@ -39,6 +39,8 @@ export type { NamePattern } from "./pattern.js";
 export { compilePattern } from "./pattern.js";
 export type { AlgorithmChoice, Plan, PlanRequest, PlanRow, PlanTotals } from "./plan.js";
 export { ALGORITHM_CHOICES, plan } from "./plan.js";
+export type { Organization } from "./plan-rules.js";
+export { ORGANIZATIONS } from "./plan-rules.js";
 export { formatTopology, type ModelPart, type PartOption, type Proposal, proposeTypes } from "./propose.js";
 export type { QuantizeProgress, QuantizeReport, TensorReport } from "./quantize.js";
 export { quantizeModel } from "./quantize.js";

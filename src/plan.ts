@@ -9,9 +9,10 @@ import type { DenseType } from "./backends/backend.js";
 import type { Program, WeightRole, WeightSpec } from "./backends/program.js";
 import { DENSE_BYTES, isDense } from "./dense.js";
 import { IsqError } from "./errors.js";
+import { applyRules, checkOrganization, type Organization } from "./plan-rules.js";
 import { type Algorithm, type IsqType, TYPES } from "./quants/table.js";
 import { byteLengthOf, elementCount, fits, rowElements } from "./quants/tensor.js";
-import { checkTopology, type Device, findRules, type TopologyRule } from "./topology.js";
+import { checkTopology, type Device, type TopologyRule } from "./topology.js";
 
 /** `default` and `mistralrs` stand for an algorithm of each type's own list: the first, or `mistralrs`. */
 export const ALGORITHM_CHOICES = ["default", "mistralrs"] as const;
@@ -28,6 +29,8 @@ export interface PlanRequest {
   readonly calibration?: boolean;
   /** Refuse every substitution: fallback types, skipped tensors, dropped importance. */
   readonly strict?: boolean;
+  /** Which tensors ISQ may touch; `default` when absent. */
+  readonly organization?: Organization;
 }
 
 /** What the checkpoint holds for a weight. */
@@ -97,20 +100,10 @@ export interface Plan {
   readonly hash: string;
 }
 
-const QUANTIZABLE: Readonly<Record<WeightRole, string | null>> = {
-  linear: null,
-  expert: null,
-  head: null,
-  embedding: "embeddings are quantized only where a topology rule names them",
-  norm: "norms are never quantized",
-  bias: "biases are never quantized",
-  router: "routers are never quantized",
-};
-
 /**
  * Decides every tensor of a program. `sourceOf` gives the checkpoint's tensor for a weight. Throws `plan/strict` for a
- * substitution in a strict plan and `plan/nothing` when a
- * type or importance was given and no tensor can take any.
+ * substitution in a strict plan, `plan/nothing` when a type or importance was given and no tensor can take any, and
+ * `option/unsupported` for the organization `moqe` of a model without experts.
  */
 export function plan(
   program: Program,
@@ -119,6 +112,7 @@ export function plan(
 ): Plan {
   const topology = request.topology ?? [];
   checkTopology(topology, layerCount(program));
+  checkOrganization(request.organization, program);
   const rows = program.weights.map((weight, index) => planWeight(weight, index, sourceOf(weight), request));
   if (request.type !== null && rows.every(({ type }) => isDense(type))) {
     throw new IsqError("plan/nothing", `no tensor of this model can be quantized to ${request.type}`, {
@@ -227,28 +221,6 @@ function planWeight(weight: WeightSpec, index: number, source: SourceTensor, req
 /** Bytes of a tensor of either kind. */
 function storedByteLength(type: DenseType | IsqType, shape: readonly number[], name: string): number {
   return isDense(type) ? elementCount(shape, name) * DENSE_BYTES[type] : byteLengthOf(type, shape);
-}
-
-/** What the request and its rules ask for one weight, and why when that is nothing. */
-function applyRules(
-  weight: WeightSpec,
-  request: PlanRequest,
-): Pick<PlanRow, "requested" | "reason" | "rule" | "overruled" | "device"> {
-  const topology = request.topology ?? [];
-  const [index, ...overruled] = findRules(topology, weight);
-  const found = index === undefined ? undefined : topology[index];
-  const never = QUANTIZABLE[weight.role];
-  const refused = never !== null && !(found?.pattern !== undefined && weight.role === "embedding");
-  const device = found?.device ?? null;
-  // A rule about types alone decides nothing for a tensor whose type nothing can change.
-  if (refused && device === null)
-    return { requested: null, reason: never, rule: null, overruled: [], device };
-  const ruled = { rule: index ?? null, overruled, device };
-  if (refused) return { requested: null, reason: never, ...ruled };
-  if (found?.isq === "none")
-    return { requested: null, reason: "the topology leaves it unquantized", ...ruled };
-  const requested = found?.isq ?? request.type;
-  return { requested, reason: requested === null ? "no type was asked for" : null, ...ruled };
 }
 
 function layerCount({ weights }: Program): number {

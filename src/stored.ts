@@ -60,7 +60,8 @@ export function presentCheckpoint(checkpoint: Checkpoint, { weights }: Program):
 /** Null where the weight is stored as it is, or nowhere. */
 function viewOf({ tensors, name: file }: Checkpoint, weight: WeightSpec): View | null {
   const stored = weight.stored?.find(({ name }) => tensors.has(name));
-  if (!stored) return null;
+  const asItIs = stored?.name === weight.name && !stored.transposed && !stored.slice;
+  if (!stored || asItIs) return null;
   const entry = tensors.get(stored.name)!;
   const base = { ...entry, name: weight.name, from: stored.name, start: 0, elementBytes: 0 };
   if (!isDense(entry.dtype)) return base;

@@ -20,6 +20,7 @@ import { LIMITS } from "./limits.js";
 import { type OpenedModel, openModel } from "./load.js";
 import { checkCount, checkPaging, type PagedAttentionOptions, type RunningOptions } from "./model/paging.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
+import { type Organization, parseOrganization } from "./plan-rules.js";
 import { type QuantizeReport, quantizeModel } from "./quantize.js";
 import { parseType } from "./quants/tensor.js";
 import { describeBackend, describePlan, describeReport } from "./report/load-text.js";
@@ -143,6 +144,19 @@ export class TextModelBuilder {
     }
     this.#writeUqff = path;
     return this;
+  }
+
+  /**
+   * Which tensors are quantized: `default`, or `moqe`, the routed experts of a mixture of experts only. Throws
+   * `option/invalid`; the plan throws `option/unsupported` where a model has no experts.
+   */
+  withOrganization(organization: Organization): this {
+    return this.#with({ organization: parseOrganization(organization) });
+  }
+
+  /** The organization `moqe`, as mistral.rs calls it. */
+  withMixtureQexpertsIsq(): this {
+    return this.withOrganization("moqe");
   }
 
   /** Refuse fallback types, skipped tensors and dropped importance instead of reporting them. */

@@ -92,7 +92,7 @@ export function planUqff(plan: Plan, options: UqffExportOptions): UqffExport {
 /** Matrices that quantization may touch, experts stacked where they can be; sorted by key. */
 function findModules(rows: readonly PlanRow[]): Module[] {
   const isLayer = ({ role, requested, type }: PlanRow) =>
-    role === "linear" || role === "head" || requested !== null || !isDense(type);
+    role === "linear" || role === "expert" || role === "head" || requested !== null || !isDense(type);
   const weights = rows.filter(isLayer);
   const biasOf = new Map(rows.filter(({ role }) => role === "bias").map((row) => [row.tensor, row]));
   const byKey = new Map<string, PlanRow[]>();

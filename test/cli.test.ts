@@ -35,6 +35,8 @@ describe("bad input is one clear sentence and exit code 2", () => {
       /llama, mistral/,
     ],
     ["an unknown algorithm", ["plan", "--algorithm", "other", ...MODEL], /default, mistralrs/],
+    ["an unknown organization", ["plan", "--organization", "experts", ...MODEL], /default, moqe/],
+    ["moqe of a dense model", ["plan", "--organization", "moqe", "--isq", "Q4K", ...MODEL], /has none/],
     ["a missing text", ["perplexity", "-f", "no/such.txt", ...MODEL], /cannot read no\/such\.txt/],
     ["a count that is none", ["run", "-p", "x", "-n", "many", ...MODEL], /whole number/],
     ["no model form", ["plan"], /plain/],
@@ -56,6 +58,15 @@ describe("bad input is one clear sentence and exit code 2", () => {
 });
 
 describe("plan", () => {
+  test("--organization moqe leaves all but the experts as they are", () => {
+    const { status, stdout } = isq(
+      ...["plan", "--isq", "q4_k", "--organization", "moqe", "--json", "plain", "-m", "models/tiny-mixtral"],
+    );
+    expect(status).toBe(0);
+    const { rows } = JSON.parse(stdout) as { rows: { tensor: string; type: string }[] };
+    for (const { tensor, type } of rows) expect(type).toBe(/\.experts\.\d\./.test(tensor) ? "Q4K" : "BF16");
+  });
+
   test("prints a row per tensor with the reason, and totals", () => {
     const { status, stdout } = isq("plan", "--isq", "q4_k", ...MODEL);
     expect(status).toBe(0);

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { cos64, EXP32, exp32, exp64, log64, pow64, sin64 } from "../src/math.js";
+import { cos64, EXP32, erf32, exp32, exp64, log64, pow64, sin64, tanh32 } from "../src/math.js";
 
 /** Distance in units of the last place of `expected`, binary64. */
 function ulps64(actual: number, expected: number): number {
@@ -34,6 +34,53 @@ describe("exp32", () => {
     expect(exp32(89)).toBe(Number.POSITIVE_INFINITY);
     expect(exp32(Number.POSITIVE_INFINITY)).toBe(Number.POSITIVE_INFINITY);
     expect(exp32(Number.NaN)).toBeNaN();
+  });
+});
+
+describe("tanh32", () => {
+  test("stays within 4 ulp, and is odd", () => {
+    let worst = 0;
+    for (let i = 1; i <= 200_000; i++) {
+      const x = Math.fround(1e-6 * 1.00009 ** i);
+      const exact = Math.tanh(x);
+      const ulp = 2 ** (Math.floor(Math.log2(exact)) - 23);
+      worst = Math.max(worst, Math.abs(tanh32(x) - exact) / ulp);
+      if (tanh32(-x) !== -tanh32(x)) throw new Error(`not odd at ${x}`);
+    }
+    expect(worst).toBeLessThan(4);
+  });
+
+  test("ends at ±1, and knows 0 and NaN", () => {
+    expect([0, 20, -20, 1e30, Number.NEGATIVE_INFINITY].map(tanh32)).toEqual([0, 1, -1, 1, -1]);
+    expect(tanh32(Number.NaN)).toBeNaN();
+  });
+});
+
+/** erf by its series, which converges everywhere; 120 terms leave an error below 1e-9 up to x = 5. */
+function erf(x: number): number {
+  let [term, sum] = [x, x];
+  for (let n = 1; n < 120; n++) {
+    term *= (-x * x) / n;
+    sum += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+}
+
+describe("erf32", () => {
+  test("stays within 3e-7, within 4 ulp near 0, and is odd", () => {
+    for (let x = -4; x <= 4; x += 1 / 512) {
+      expect(Math.abs(erf32(x) - erf(x))).toBeLessThan(3e-7);
+      expect(erf32(-x) === -erf32(x) || x === 0).toBe(true);
+    }
+    for (let x = 2 ** -20; x < 0.5; x *= 1.01) {
+      const [own, exact] = [erf32(Math.fround(x)), erf(Math.fround(x))];
+      expect(Math.abs(own - exact)).toBeLessThan(4 * 2 ** (Math.floor(Math.log2(exact)) - 23));
+    }
+  });
+
+  test("ends at ±1, and knows 0 and NaN", () => {
+    expect([0, 10, -10, Number.POSITIVE_INFINITY].map(erf32)).toEqual([0, 1, -1, 1]);
+    expect(erf32(Number.NaN)).toBeNaN();
   });
 });
 

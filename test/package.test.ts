@@ -96,6 +96,7 @@ describe("exports", () => {
         "DEVICE_CHOICES",
         "ERROR_TAGS",
         "IsqError",
+        "ORGANIZATIONS",
         "TYPES",
         "TYPE_NAMES",
         "TextModel",
@@ -197,6 +198,7 @@ describe("exports", () => {
     expect(exportsOf("isq/quants")).toMatchInlineSnapshot(`
       [
         "IsqError",
+        "ORGANIZATIONS",
         "TYPES",
         "TYPE_NAMES",
         "bitsPerWeight",

@@ -4,6 +4,7 @@ import { compileModel } from "../src/model/architectures/index.js";
 import { parseConfig } from "../src/model/config.js";
 import { type PlanRequest, plan, type SourceTensor, substituteType } from "../src/plan.js";
 import { TYPE_NAMES, TYPES } from "../src/quants/table.js";
+import { readConfig } from "./fixtures/architecture.js";
 
 function programOf(overrides: Record<string, unknown> = {}): Program {
   const config = {
@@ -70,6 +71,65 @@ describe("what ISQ touches", () => {
     expect(kept.byteLength).toBe(0);
     const { totals } = decide({ type: null }, tied);
     expect(totals.sourceByteLength).toBe(totals.byteLength);
+  });
+});
+
+describe("the organization moqe", () => {
+  const EXPERTS = /\.experts\.\d+\.\w+\.weight$/;
+  const MIXTURES = ["mixtral", "phi3.5moe", "qwen2moe", "qwen3moe", "deepseekv2", "deepseekv3"];
+  const fixture = async (name: string) => compileModel(parseConfig(JSON.stringify(await readConfig(name))));
+
+  test.each(MIXTURES)("quantizes the routed experts of %s and nothing else", async (name) => {
+    const program = await fixture(name);
+    const { rows } = decide({ type: "Q4K", organization: "moqe" }, program);
+    const quantized = rows.filter((row) => row.algorithm !== null).map((row) => row.tensor);
+    expect(quantized).toEqual(rows.map((row) => row.tensor).filter((tensor) => EXPERTS.test(tensor)));
+    expect(quantized.length).toBeGreaterThan(0);
+    for (const row of rows) expect(row.algorithm !== null || row.reason !== null, row.tensor).toBe(true);
+  });
+
+  test.each(MIXTURES)(
+    "without it %s has its projections, head and experts quantized, no router",
+    async (name) => {
+      const program = await fixture(name);
+      for (const row of decide({ type: "Q4K", organization: "default" }, program).rows) {
+        const touched =
+          EXPERTS.test(row.tensor) || /(_proj|_proj_with_mqa|lm_head)\.weight$/.test(row.tensor);
+        expect(row.algorithm !== null, row.tensor).toBe(touched);
+        if (/gate\.(weight|e_score_correction_bias)$/.test(row.tensor)) expect(row.algorithm).toBeNull();
+      }
+    },
+  );
+
+  test("is stronger than rules, which say so by deciding nothing", async () => {
+    const topology = [
+      { pattern: /q_proj|embed_tokens/, isq: "Q8_0" as const },
+      { pattern: /experts\.1\./, isq: "Q6K" as const },
+      { pattern: /experts\.2\./, isq: "none" as const },
+    ];
+    const request = { type: "Q4K", organization: "moqe", topology } as const;
+    const { rows, unusedRules } = decide(request, await fixture("mixtral"));
+    const types = new Map(rows.map(({ tensor, type }) => [tensor, type]));
+    const at = "model.layers.0.block_sparse_moe.experts";
+    expect([0, 1, 2, 3].map((expert) => types.get(`${at}.${expert}.w2.weight`))).toEqual([
+      "Q4K",
+      "Q6K",
+      "BF16",
+      "Q4K",
+    ]);
+    expect(types.get("model.layers.0.self_attn.q_proj.weight")).toBe("BF16");
+    expect(types.get("model.embed_tokens.weight")).toBe("BF16");
+    expect(unusedRules).toEqual([0]);
+  });
+
+  test("is refused for a model without experts, and words that are none are, too", () => {
+    const refused = (request: PlanRequest, tag: string) =>
+      expect(() => decide(request)).toThrow(
+        expect.objectContaining({ tag, details: expect.objectContaining({ field: "organization" }) }),
+      );
+    refused({ type: "Q4K", organization: "moqe" }, "option/unsupported");
+    refused({ type: null, organization: "moqe" }, "option/unsupported");
+    refused({ type: "Q4K", organization: "MoQE" as "moqe" }, "option/invalid");
   });
 });
 

@@ -6,6 +6,7 @@ import { BACKEND_CHOICES, type BackendChoice } from "../backends/open.js";
 import { IsqError, isIsqError } from "../errors.js";
 import { ARCHITECTURE_NAMES } from "../model/architectures/index.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice } from "../plan.js";
+import { ORGANIZATIONS, type Organization } from "../plan-rules.js";
 import { type IsqType, TYPE_NAMES } from "../quants/table.js";
 import { parseType } from "../quants/tensor.js";
 import { TextModelBuilder } from "../text-model-builder.js";
@@ -18,6 +19,7 @@ export interface QuantizationOptions {
   readonly topology?: string;
   readonly imatrix?: string;
   readonly calibrationFile?: string;
+  readonly organization?: Organization;
 }
 
 /** What the options about where a model runs parse to. */
@@ -34,7 +36,7 @@ export interface PlainOptions {
   readonly writeUqff?: string;
 }
 
-/** Adds `--isq`, `--algorithm`, `--topology`, `--imatrix` and `--strict`. */
+/** Adds `--isq` and what decides which tensors get which type. */
 export function addQuantizationOptions(command: Command): Command {
   const help = `quantize in situ to one of ${TYPE_NAMES.join(" ")}`;
   return addEncodingOptions(command.addOption(new Option("--isq <type>", help).argParser(parseTypeName)));
@@ -57,6 +59,11 @@ function addEncodingOptions(command: Command): Command {
     .option(
       "--calibration-file <text>",
       "collect importance from this text with the unquantized model, and quantize with it",
+    )
+    .addOption(
+      new Option("--organization <name>", "what is quantized: default, or moqe for routed experts only")
+        .choices([...ORGANIZATIONS])
+        .default("default"),
     )
     .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
 }
@@ -121,6 +128,7 @@ export type BuildOptions = QuantizationOptions & PlainOptions & Partial<RuntimeO
 /** A builder for the chosen model with all options. */
 export function createBuilder(options: BuildOptions): TextModelBuilder {
   const builder = new TextModelBuilder(options.modelId).withAlgorithm(options.algorithm);
+  if (options.organization !== undefined) builder.withOrganization(options.organization);
   if (options.isq !== undefined) builder.withIsq(options.isq);
   if (options.arch !== undefined) builder.withArchitecture(options.arch);
   if (options.fromUqff !== undefined) builder.fromUqff(options.fromUqff);

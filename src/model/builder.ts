@@ -14,13 +14,8 @@ import { IsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
 import { elementCount } from "../quants/tensor.js";
 
-/** What a weight name needs besides its shape. */
-export interface WeightPlace {
-  readonly name: string;
-  readonly role: WeightRole;
-  readonly layer: number | null;
-  readonly tiedTo?: string;
-}
+/** What a weight needs besides its shape. */
+export type WeightPlace = Omit<WeightSpec, "shape">;
 
 export interface LinearPlace {
   /** Checkpoint name without the suffix: `.weight` and `.bias` are appended. */

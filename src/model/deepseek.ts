@@ -34,9 +34,8 @@ export function readDeepseek(fields: Fields): DeepseekConfig {
   const rotaryWidth = readInteger(fields, "qk_rope_head_dim", RANGES.width, 64);
   if (rotaryWidth % 2 !== 0) throw invalidField(fields, "qk_rope_head_dim", rotaryWidth, "even");
   const hasQueryRank = fieldValue(fields, "q_lora_rank") !== undefined;
-  const count = (name: string, fallback: number, minimum = 0, maximum: number = RANGES.experts.maximum) =>
-    readInteger(fields, name, { minimum, maximum }, fallback);
-  const experts = count("n_routed_experts", 0);
+  const count = (name: string) => readInteger(fields, name, { ...RANGES.experts, minimum: 0 }, 0);
+  const experts = count("n_routed_experts");
   const dense = readInteger(
     fields,
     "first_k_dense_replace",
@@ -54,9 +53,9 @@ export function readDeepseek(fields: Fields): DeepseekConfig {
       keyRank: readInteger(fields, "kv_lora_rank", RANGES.width, 512),
     },
     experts,
-    chosen: experts === 0 ? 0 : count("num_experts_per_tok", 8, 1, experts),
+    chosen: experts === 0 ? 0 : readInteger(fields, "num_experts_per_tok", { minimum: 1, maximum: experts }),
     groups: readGroups(fields, experts),
-    sharedExperts: count("n_shared_experts", 0),
+    sharedExperts: count("n_shared_experts"),
     expertWidth: experts === 0 ? 0 : readInteger(fields, "moe_intermediate_size", RANGES.width),
     isSparse: (layer) => experts > 0 && layer >= dense && layer % every === 0,
   };
@@ -68,7 +67,7 @@ function readGroups(fields: Fields, experts: number): { count: number; chosen: n
   const count = readInteger(fields, "n_group", { minimum: 1, maximum: experts }, 1);
   const chosen = readInteger(fields, "topk_group", { minimum: 1, maximum: count }, 1);
   if (experts % count !== 0) throw invalidField(fields, "n_group", count, `a divisor of ${experts} experts`);
-  const least = readInteger(fields, "num_experts_per_tok", RANGES.experts, 8);
+  const least = readInteger(fields, "num_experts_per_tok", RANGES.experts);
   if ((experts / count) * chosen < least) {
     const limit = `enough groups of ${experts / count} for ${least} experts`;
     throw invalidField(fields, "topk_group", chosen, limit);

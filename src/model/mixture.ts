@@ -1,6 +1,6 @@
 /** Mixtures of experts: a router chooses, for every token, which of many feed-forward parts see it. */
 
-import type { Activation, Router, Slot, WeightIndex } from "../backends/program.js";
+import type { Activation, Router, Slot, StoredWeight, WeightIndex } from "../backends/program.js";
 import type { ProgramBuilder } from "./builder.js";
 import { RANGES } from "./config.js";
 import type { Part } from "./decoder.js";
@@ -24,6 +24,8 @@ export interface MixtureOptions {
   /** An expert that sees every token; with a gate, which is one more projection of the token, times its sigmoid. */
   readonly shared?: { readonly name: string; readonly intermediateWidth: number; readonly gate?: string };
 }
+
+type Use = "gate" | "up" | "down";
 
 const NAMES = { gate: "gate_proj", up: "up_proj", down: "down_proj" } as const;
 
@@ -49,12 +51,13 @@ function mixExperts(builder: ProgramBuilder, options: MixtureOptions, x: Slot, o
   builder.push({ kind: "route", x: logits, chosen, weights, router: routerOf(builder, options) });
 
   const [inner, outer] = [intermediateWidth, builder.width(x)];
-  const shapes = { gate: [inner, outer], up: [inner, outer], down: [outer, inner] };
-  const indices: Record<keyof typeof shapes, WeightIndex[]> = { gate: [], up: [], down: [] };
+  const indices: Record<Use, WeightIndex[]> = { gate: [], up: [], down: [] };
   for (let expert = 0; expert < experts; expert++) {
-    for (const use of Object.keys(names) as (keyof typeof shapes)[]) {
+    for (const use of Object.keys(names) as Use[]) {
       const name = `${at}.experts.${expert}.${names[use]}.weight`;
-      indices[use].push(builder.weight({ name, role: "expert", layer }, shapes[use]));
+      const shape = use === "down" ? [outer, inner] : [inner, outer];
+      const stored = [{ name }, stackOf(options, expert, use, outer)];
+      indices[use].push(builder.weight({ name, role: "expert", layer, stored }, shape));
     }
   }
   const form = { rowsPerToken: count };
@@ -66,6 +69,23 @@ function mixExperts(builder: ProgramBuilder, options: MixtureOptions, x: Slot, o
   builder.push({ kind: "gate", gate, up, out: gate, activation });
   builder.push({ kind: "expertLinear", x: gate, chosen, experts: indices.down, out: results });
   builder.push({ kind: "combine", x: results, weights, out });
+}
+
+/** Some checkpoints have the experts of a layer in two stacks: gate and up, one after the other, and down. */
+function stackOf(
+  { at, experts, intermediateWidth: inner }: MixtureOptions,
+  index: number,
+  use: Use,
+  outer: number,
+): StoredWeight {
+  if (use === "down") {
+    return { name: `${at}.experts.down_proj`, slice: { stack: [experts, outer, inner], index, first: 0 } };
+  }
+  const first = use === "gate" ? 0 : inner;
+  return {
+    name: `${at}.experts.gate_up_proj`,
+    slice: { stack: [experts, 2 * inner, outer], index, first },
+  };
 }
 
 function routerOf(

@@ -94,7 +94,10 @@ export function parseRope(config: Fields, defaults: RopeDefaults = {}): RopeScal
   if (scaling === null) return { kind: "default", theta: olderTheta };
   const theta = readNumber(scaling, "rope_theta", THETA, olderTheta);
   const kindField = fieldValue(scaling, "rope_type") === undefined ? "type" : "rope_type";
-  const kind = readChoice(scaling, kindField, KINDS, newer ? "default" : undefined);
+  const named = readChoice(scaling, kindField, KINDS, newer ? "default" : undefined);
+  // The first Phi-3 checkpoints call longrope otherwise.
+  const isLong = named === "su" || (named === "yarn" && fieldValue(scaling, "short_factor") !== undefined);
+  const kind = isLong ? "longrope" : named;
   switch (kind) {
     case "default":
       return { kind, theta };

@@ -40,12 +40,20 @@ export function readWindows(
   return types.map((type) => (type === "sliding_attention" ? window : null));
 }
 
-/** Windows of models that say whether they use them, `use_sliding_window`, and from which layer on. */
-export function readOptionalWindows(fields: Fields, layers: number): readonly (number | null)[] {
-  if (!readBoolean(fields, "use_sliding_window", false)) return new Array(layers).fill(null);
-  if (fieldValue(fields, "sliding_window") === undefined) return new Array(layers).fill(null);
+/**
+ * Windows of models that say whether they use them, `use_sliding_window`. Which layers slide, where `layer_types` does not
+ * say it: those from `max_window_layers` on, or as `rule` decides.
+ */
+export function readOptionalWindows(
+  fields: Fields,
+  layers: number,
+  rule?: (layer: number) => LayerType,
+): readonly (number | null)[] {
+  const used = readBoolean(fields, "use_sliding_window", false);
+  if (!used || fieldValue(fields, "sliding_window") === undefined) return new Array(layers).fill(null);
   const full = readInteger(fields, "max_window_layers", { minimum: 0, maximum: LIMITS.configLayers }, 28);
-  return readWindows(fields, layers, (layer) => (layer >= full ? "sliding_attention" : "full_attention"));
+  const usual = (layer: number) => (layer >= full ? "sliding_attention" : "full_attention");
+  return readWindows(fields, layers, rule ?? usual);
 }
 
 /** A soft cap: null is none, absent is `fallback`. */

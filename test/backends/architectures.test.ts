@@ -3,9 +3,15 @@
 import { readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Backend } from "../../src/backends/backend.js";
+import { reference } from "../../src/backends/reference.js";
 import { threads } from "../../src/backends/threads.js";
 import { wasm } from "../../src/backends/wasm.js";
 import type { Directory } from "../../src/files/directory.js";
+import { openModel } from "../../src/load.js";
+import { LanguageModel } from "../../src/model/language-model.js";
+import { placeModel } from "../../src/place.js";
+import { plan } from "../../src/plan.js";
+import type { TopologyRule } from "../../src/topology.js";
 import { makeCheckpoint, readExpected } from "../fixtures/architecture.js";
 import { bits, differingBits, largestDifference, openLanguageModel } from "../model/support.js";
 
@@ -54,6 +60,52 @@ describe("wasm", () => {
     expect(largestDifference(own, logits.subarray(0, own.length))).toBeLessThan(1e-3);
     await model.dispose();
   });
+});
+
+test("experts of one layer may have types of their own, on every backend", async () => {
+  const topology: TopologyRule[] = [
+    { pattern: /experts\.0\./, isq: "Q2K" },
+    { pattern: /experts\.1\.w1/, isq: "HQQ8" },
+    { pattern: /experts\.2\./, isq: "none" },
+  ];
+  const open = async (backend: Backend) => {
+    const opened = await openModel(await makeCheckpoint("mixtral"));
+    const session = await backend.open(opened.program, { cachePositions: 64 });
+    const decided = plan(opened.program, opened.sourceOf, { type: "Q8_0", organization: "moqe", topology });
+    await placeModel(decided, opened.checkpoint, backend, session);
+    return new LanguageModel(opened.program, session, { cachePositions: 64 });
+  };
+  const ids = (await readExpected("mixtral")).inputIds.subarray(0, TOKENS);
+  const wanted = bits(await (await open(reference())).logits(ids));
+  for (const backend of [await wasm(), await threads({ workers: 2 })]) {
+    expect(differingBits(await (await open(backend)).logits(ids), wanted)).toBe(0);
+    await backend.dispose();
+  }
+});
+
+test("experts see the rows that were routed to them, and observers the same sums on every backend", async () => {
+  const directory = await makeCheckpoint("mixtral");
+  const ids = (await readExpected("mixtral")).inputIds.subarray(0, TOKENS);
+  const observe = async (backend: Backend) => {
+    const { model, session } = await openLanguageModel(directory, { backend, cachePositions: 64 });
+    const observation = (await session.observe!(true))!;
+    await model.logits(ids, { stepRows: 11 });
+    const inputs = model.program.weights.map(({ name }, i) => ({ name, input: observation[i] }));
+    return new Map(inputs.flatMap(({ name, input }) => (input ? [[name, input] as const] : [])));
+  };
+  const wanted = await observe(reference());
+  const w1 = [0, 1, 2, 3].map((e) => wanted.get(`model.layers.0.block_sparse_moe.experts.${e}.w1.weight`)!);
+  expect(w1.reduce((sum, { rows }) => sum + rows[0], 0)).toBe(2 * TOKENS);
+  expect(w1.every(({ rows }) => rows[0] < TOKENS)).toBe(true);
+  for (const backend of [await wasm(), await threads({ workers: 3 })]) {
+    const own = await observe(backend);
+    expect([...own.keys()]).toEqual([...wanted.keys()]);
+    for (const [name, { squares, rows }] of own) {
+      expect(rows[0]).toBe(wanted.get(name)!.rows[0]);
+      expect(squares.every((sum, i) => sum === wanted.get(name)!.squares[i])).toBe(true);
+    }
+    await backend.dispose();
+  }
 });
 
 describe.each([2, 5])("%i threads", (workers) => {

@@ -1,6 +1,9 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { createAngles, growAngles } from "../../src/backends/angles.js";
-import { type RopeScaling, ropeTable } from "../../src/model/rope.js";
+import type { RopeTable } from "../../src/backends/program.js";
+import { fieldsOf } from "../../src/model/fields.js";
+import { parseRope, type RopeScaling, ropeTable, ropeUse } from "../../src/model/rope.js";
 
 const WIDTH = 128;
 const plain = (theta: number) => Array.from({ length: WIDTH / 2 }, (_, i) => theta ** ((-2 * i) / WIDTH));
@@ -45,6 +48,84 @@ describe("rope frequencies", () => {
     });
     expect(kinds.size).toBe(3);
     expectClose(ropeTable(scaling, WIDTH).frequencies, expected);
+  });
+});
+
+/** What transformers' own rules give in binary64, for heads of 32. */
+const EXPECTED: Record<string, { frequencies: number[]; magnitude: number }> = JSON.parse(
+  readFileSync(new URL("../fixtures/rope/transformers-5.17.json", import.meta.url), "utf8"),
+);
+
+describe("scalings of transformers", () => {
+  const read = (rope: object, others: object = {}) =>
+    ropeUse(
+      parseRope(fieldsOf({ max_position_embeddings: 4096, rope_parameters: rope, ...others }, "config.json")),
+      32,
+    );
+  const check = ({ frequencies, magnitude }: RopeTable, name: string) => {
+    expectClose(frequencies, EXPECTED[name].frequencies);
+    expect(Math.abs(magnitude / EXPECTED[name].magnitude - 1)).toBeLessThan(1e-13);
+  };
+
+  test.each([
+    ["yarn", { rope_theta: 1e6, factor: 4, original_max_position_embeddings: 1024 }],
+    ["yarn deepseek", { factor: 40, original_max_position_embeddings: 128, mscale: 0.75, mscale_all_dim: 1 }],
+    [
+      "yarn untruncated",
+      {
+        rope_theta: 150000,
+        factor: 32,
+        original_max_position_embeddings: 4096,
+        beta_fast: 16,
+        beta_slow: 2,
+        truncate: false,
+        attention_factor: 1.25,
+      },
+    ],
+  ])("%s", (name, rope) => {
+    const { table, long } = read({ rope_type: "yarn", ...rope });
+    check(table, name);
+    expect(long).toBeUndefined();
+  });
+
+  const factors = (step: number) => Array.from({ length: 16 }, (_, i) => 1 + step * i);
+  const longrope = { short_factor: factors(0.05), long_factor: factors(0.5) };
+
+  test.each(["longrope", "su", "yarn"])("longrope under the name %s", (type) => {
+    const newer = read({ rope_type: type, original_max_position_embeddings: 1024, ...longrope });
+    const older = read(undefined!, {
+      rope_scaling: { type, ...longrope },
+      original_max_position_embeddings: 1024,
+    });
+    for (const { table, long } of [newer, older]) {
+      check(table, "longrope short");
+      check(long!.table, "longrope long");
+      expect(long!.beyond).toBe(1024);
+    }
+  });
+
+  test("magnitudes of their own for short and long", () => {
+    const { table, long } = read({
+      rope_type: "longrope",
+      original_max_position_embeddings: 1024,
+      ...longrope,
+      short_mscale: 1.25,
+      long_mscale: 1.5,
+    });
+    expect([table.magnitude, long!.table.magnitude]).toEqual([1.25, 1.5]);
+  });
+
+  test("lists of another length are refused", () => {
+    const rope = { rope_type: "longrope", original_max_position_embeddings: 1024, ...longrope };
+    expect(() => read({ ...rope, long_factor: [1, 2] })).toThrow(
+      expect.objectContaining({ tag: "config/invalid" }),
+    );
+    expect(() => read({ ...rope, short_factor: undefined })).toThrow(
+      expect.objectContaining({ tag: "config/missing" }),
+    );
+    expect(() => read({ ...rope, original_max_position_embeddings: 1 })).toThrow(
+      expect.objectContaining({ tag: "config/invalid" }),
+    );
   });
 });
 

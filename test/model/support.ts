@@ -39,7 +39,7 @@ export async function openLanguageModel(
   for (const [index, weight] of program.weights.entries()) {
     const { name, type, shape } = sourceOf(weight);
     const tensor: DenseTensor = { type, shape, data: await checkpoint.read(name) };
-    const isLinear = weight.role === "linear" || weight.role === "head";
+    const isLinear = ["linear", "expert", "head"].includes(weight.role);
     if (quantized && isLinear) {
       const values = widen(tensor);
       const coded = quantizer

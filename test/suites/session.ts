@@ -28,6 +28,9 @@ const MODELS: readonly Model[] = [
   fixture("llama", [undefined, "Q8_0", "HQQ4"]),
   fixture("llama-tied", [undefined, "Q5_1"]),
   fixture("mistral", [undefined, "FP8"]),
+  fixture("mixtral", ["Q4K"]),
+  fixture("deepseekv3", ["HQQ4"]),
+  fixture("gpt2", ["Q6K"]),
   {
     name: "tiny-mistral",
     open: () => openDirectory("models/tiny-mistral"),

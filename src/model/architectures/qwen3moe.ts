@@ -15,7 +15,7 @@ export const qwen3moe: Architecture = {
   compile(fields) {
     const config = readDecoderConfig(fields, { headWidth: 128 });
     const { activation, layers } = config;
-    const windows = readOptionalWindows(fields, layers);
+    const windows = readOptionalWindows(fields, layers, () => "sliding_attention");
     const isSparse = readSparseLayers(fields, layers);
     const norms = { style: config.norm, over: "head" } as const;
     // Newer configs have the name that mixtral has.

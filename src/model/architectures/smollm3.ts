@@ -13,8 +13,9 @@ export const smollm3: Architecture = {
   modelTypes: ["smollm3"],
   compile(fields) {
     const config = readDecoderConfig(fields, { tiedHead: true, rope: { theta: 2e6 } });
-    const windows = readOptionalWindows(fields, config.layers);
     const rotates = readRotatingLayers(fields, config.layers);
+    const rule = (layer: number) => (rotates(layer) ? "full_attention" : "sliding_attention");
+    const windows = readOptionalWindows(fields, config.layers, rule);
     return compileDecoder(config, (layer) => {
       const changes = { window: windows[layer], ...(!rotates(layer) && { rope: null }) };
       return preNorm(layer, attentionOf(config, layer, changes), mlpOf(config, layer));
