@@ -198,7 +198,6 @@ describe("exports", () => {
     expect(exportsOf("isq/quants")).toMatchInlineSnapshot(`
       [
         "IsqError",
-        "ORGANIZATIONS",
         "TYPES",
         "TYPE_NAMES",
         "bitsPerWeight",
