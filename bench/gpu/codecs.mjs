@@ -9,7 +9,7 @@ const WIDTH = 4096;
 const round = (value) => Number(value.toPrecision(4));
 
 /** Normal values of standard deviation 0.02, the same every time; a table, because there are many. */
-function makeValues(count) {
+export function makeValues(count) {
   const values = new Float32Array(count);
   let state = 1;
   const table = new Float32Array(65536);
@@ -91,7 +91,7 @@ async function measureTensorCodec(gpu, timer, { type, algorithm, elements, round
   };
 }
 
-async function measureEncoder(gpu, timer, job, rounds) {
+export async function measureEncoder(gpu, timer, job, rounds) {
   const { type, algorithm, count } = job;
   const { kernels, scratchWords, ...places } = planOf(job, count);
   const { blockElements, blockBytes } = TYPES[type];

@@ -4,14 +4,16 @@ import { writeFileSync } from "node:fs";
 import { webgpu } from "../../src/backends/webgpu.ts";
 import { requestDevice } from "../../src/backends/webgpu-adapter.ts";
 import { GpuDevice } from "../../src/backends/webgpu-device.ts";
+import { upload } from "../../src/backends/webgpu-run.ts";
 import { destroyAtExit, openGpu } from "../../src/node/dawn.ts";
-import { measureCodecs } from "./codecs.mjs";
+import { makeValues, measureCodecs } from "./codecs.mjs";
 import { measureProducts } from "./products.mjs";
 import { runSuites } from "./suites.mjs";
 import { createTimer, measureCopy } from "./timing.mjs";
+import { measureVariants } from "./variants.mjs";
 
 const [file, size = "small", ...chosen] = process.argv.slice(2);
-const SECTIONS = ["suites", "codecs", "products"];
+const SECTIONS = ["products", "codecs", "variants", "suites"];
 const sections = chosen.length > 0 ? chosen : SECTIONS;
 const small = size === "small"; // a software adapter: only whether it runs
 const SIZES = small
@@ -70,6 +72,12 @@ if (sections.some((section) => section !== "suites")) {
   }
   if (sections.includes("codecs")) {
     report.codecs = await measureCodecs(gpu, timer, SIZES, log);
+    save();
+  }
+  if (sections.includes("variants")) {
+    const values = makeValues(SIZES.elements);
+    const put = (own) => upload(own, "values", values);
+    report.variants = await measureVariants(gpu, timer, { ...SIZES, shapes: SHAPES }, copy, put, log);
     save();
   }
   timer.destroy();

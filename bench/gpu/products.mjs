@@ -10,27 +10,25 @@ import { TYPES } from "../../src/quants/table.ts";
 const round = (value) => Number(value.toPrecision(4));
 
 export async function measureProducts(gpu, timer, { shapes, types, leastBytes, rounds }, copy, log) {
-  const encoder = await wasm();
   const rows = [];
   for (const type of types) {
     for (const [outputs, columns] of shapes) {
-      rows.push(
-        await measureProduct(gpu, timer, encoder, { type, outputs, columns, leastBytes, rounds }, copy),
-      );
+      rows.push(await measureProduct(gpu, timer, { type, outputs, columns, leastBytes, rounds }, copy));
       log(JSON.stringify(rows.at(-1)));
     }
   }
-  await encoder.dispose();
   return rows;
 }
 
-async function measureProduct(gpu, timer, encoder, { type, outputs, columns, leastBytes, rounds }, copy) {
+export async function measureProduct(gpu, timer, { type, outputs, columns, leastBytes, rounds }, copy) {
   const { device } = gpu;
+  const encoder = await wasm();
   const values = Float32Array.from({ length: outputs * columns }, (_, i) => Math.sin(i * 1.7) * 0.03);
   const tensor = encoder.quantize(type, values, {
     shape: [outputs, columns],
     algorithm: TYPES[type].algorithms[0],
   });
+  encoder.dispose();
   const first = await gpu.exclusively(() => placeWeight(gpu, tensor));
   const bytes = first.buffer.size;
   const count = Math.max(2, Math.ceil(leastBytes / bytes));

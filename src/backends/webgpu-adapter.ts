@@ -17,7 +17,12 @@ export type GpuOpener = (adapter?: string | number) => Promise<GPU>;
 
 /** Features that are used where they are. */
 const WANTED: readonly GPUFeatureName[] = ["timestamp-query", "subgroups"];
-const LIMITS = ["maxBufferSize", "maxStorageBufferBindingSize", "maxStorageBuffersPerShaderStage"] as const;
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+] as const;
 
 export async function requestDevice(
   choice: GPUAdapter | string | number | undefined,

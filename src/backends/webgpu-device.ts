@@ -124,8 +124,7 @@ export class GpuDevice {
     const memory = await this.device.popErrorScope().catch(() => null);
     const validation = await this.device.popErrorScope().catch(() => null);
     if (memory) {
-      for (const buffer of this.#buffers.values()) buffer.destroy();
-      this.#buffers.clear();
+      this.release();
       throw new IsqError("backend/memory", `the GPU has no room: ${memory.message}`, { field: "memory" });
     }
     if (validation) throw new IsqError("backend/device", `the GPU refused: ${validation.message}`);
@@ -218,11 +217,16 @@ export class GpuDevice {
     }
   }
 
+  /** Frees the kept buffers; the device stays. */
+  release(): void {
+    for (const buffer of this.#buffers.values()) buffer.destroy();
+    this.#buffers.clear();
+  }
+
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const buffer of this.#buffers.values()) buffer.destroy();
-    this.#buffers.clear();
+    this.release();
     this.device.destroy();
   }
 }
