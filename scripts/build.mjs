@@ -1,10 +1,10 @@
-// Builds the WebAssembly module and embeds it and the shaders, then dist/ from src/ (type check, JavaScript, declarations),
+// Builds the WebAssembly module and embeds it, the shaders and the server's page, then dist/ from src/ (type check, JavaScript, declarations),
 // then the pages of docs/. Starts from an empty folder, so that nothing stale ships.
 import { execFileSync } from "node:child_process";
-import { chmodSync, copyFileSync, cpSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import { buildPages } from "./build-pages.mjs";
+import { buildPages, embedServerPage } from "./build-pages.mjs";
 import { bundleForBrowser } from "./bundle.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -13,6 +13,7 @@ const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
 for (const script of ["build-wasm", "build-gpu"]) {
   execFileSync(process.execPath, [`${root}/scripts/${script}.mjs`], { cwd: root, stdio: "inherit" });
 }
+await embedServerPage();
 rmSync(`${root}/dist`, { recursive: true, force: true });
 execFileSync(process.execPath, [tsc, "-p", "tsconfig.json"], { cwd: root, stdio: "inherit" });
 for (const file of ["vectors.br", "PROVENANCE.md"]) {
@@ -20,6 +21,5 @@ for (const file of ["vectors.br", "PROVENANCE.md"]) {
 }
 await bundleForBrowser("dist/web/worker.js", "dist/web/worker.js");
 rmSync(`${root}/dist/web/worker.js.map`);
-cpSync(`${root}/src/server/page`, `${root}/dist/server/page`, { recursive: true });
 chmodSync(`${root}/dist/cli/main.js`, 0o755);
 await buildPages();

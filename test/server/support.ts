@@ -35,8 +35,10 @@ export function loadModel(maxSequences = 16): Promise<TextModel> {
 export async function serve(
   options: ServeOptions = {},
   loading: TextModel | Promise<TextModel> = loadModel(),
+  onListening: (url: string) => void = () => {},
 ): Promise<Fixture> {
   const server = await startServer(loading, { port: 0, modelId: "tiny", apiKey: KEY, ...options });
+  onListening(server.url);
   const model = await server.ready;
   const { url } = server;
   const headers = { authorization: `Bearer ${KEY}` };
