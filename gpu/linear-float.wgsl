@@ -10,7 +10,7 @@ fn matmul(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
 ) {
-  let output = index_of(group, groups) * TEAMS + thread / TEAM;
+  let output = output_of(thread, index_of(group, groups));
   let first = group.z * MOST_ROWS;
   let rows = min(MOST_ROWS, parameters.rows - first);
   var own: array<f32, MOST_ROWS>;
@@ -23,7 +23,52 @@ fn matmul(
   for (var r = 0u; r < MOST_ROWS; r++) {
     let sum = sum_team(thread, own[r]);
     if (thread % TEAM == 0u && output < parameters.outputs && r < rows) {
-      sums[(first + r) * parameters.outputs + output] = sum;
+      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
     }
   }
+}
+
+// The same in running models: activations are in `sums` too, from xAt on. With experts (share > 0) only the rows that chose
+// this one.
+@compute @workgroup_size(128)
+fn matmul_slots(
+  @builtin(local_invocation_index) thread: u32,
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+) {
+  let output = output_of(thread, index_of(group, groups));
+  let first = group.z * MOST_ROWS;
+  let rows = min(MOST_ROWS, parameters.rows - first);
+  let width = parameters.width;
+  var own: array<f32, MOST_ROWS>;
+  var chosen = (1u << rows) - 1u;
+  let share = max(1u, parameters.share);
+  if (parameters.share > 0u) { chosen = chosen_rows(first, rows); }
+  if (output < parameters.outputs && chosen > 0u) {
+    for (var i = thread % TEAM; i < width; i += TEAM) {
+      let w = value_at(output * width + i);
+      for (var r = 0u; r < rows; r++) { own[r] += w * sums[parameters.xAt + ((first + r) / share) * width + i]; }
+    }
+  }
+  for (var r = 0u; r < MOST_ROWS; r++) {
+    let sum = sum_team(thread, own[r]);
+    if (thread % TEAM == 0u && output < parameters.outputs && (chosen & (1u << r)) != 0u) {
+      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
+    }
+  }
+}
+
+// Rows of a table, times `gain`: row i for the i-th number from word xAt of `values`.
+@compute @workgroup_size(256)
+fn embed(
+  @builtin(local_invocation_index) thread: u32,
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+) {
+  let i = index_of(group, groups) * 256u + thread;
+  if (i >= parameters.rows * parameters.width) { return; }
+  let at = parameters.xAt + i / parameters.width;
+  let row = values[at >> 2u][at & 3u];
+  let value = value_at(row * parameters.width + i % parameters.width);
+  result[parameters.outAt + i] = bitcast<u32>(product(value, bitcast<f32>(parameters.gain)));
 }

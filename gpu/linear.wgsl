@@ -1,4 +1,4 @@
-// Placed weights times prepared activations. A team of 32 threads takes one output; each thread takes every 32nd unit of 32
+// Placed weights times prepared activations. A team takes one output; each of its threads takes every TEAM-th unit of 32
 // elements. A type gives load_unit, from its planes.
 
 struct Unit {
@@ -47,14 +47,14 @@ fn matvec(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
 ) {
-  let output = index_of(group, groups) * TEAMS + thread / TEAM;
+  let output = output_of(thread, index_of(group, groups));
   let units = parameters.width / 32u;
   var sum = 0.0;
   if (output < parameters.outputs) {
     for (var u = thread % TEAM; u < units; u += TEAM) { sum += unit_dot(load_unit(output * units + u), 0u, u); }
   }
   sum = sum_team(thread, sum);
-  if (thread % TEAM == 0u && output < parameters.outputs) { sums[output] = sum; }
+  if (thread % TEAM == 0u && output < parameters.outputs) { sums[parameters.outAt + output] = sum; }
 }
 
 @compute @workgroup_size(128)
@@ -63,7 +63,7 @@ fn matmul(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
 ) {
-  let output = index_of(group, groups) * TEAMS + thread / TEAM;
+  let output = output_of(thread, index_of(group, groups));
   let first = group.z * MOST_ROWS;
   let rows = min(MOST_ROWS, parameters.rows - first);
   let units = parameters.width / 32u;
@@ -77,7 +77,36 @@ fn matmul(
   for (var r = 0u; r < MOST_ROWS; r++) {
     let sum = sum_team(thread, own[r]);
     if (thread % TEAM == 0u && output < parameters.outputs && r < rows) {
-      sums[(first + r) * parameters.outputs + output] = sum;
+      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
+    }
+  }
+}
+
+// As matmul, of the rows that chose this expert; the others are left as they are.
+@compute @workgroup_size(128)
+fn matmul_chosen(
+  @builtin(local_invocation_index) thread: u32,
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+) {
+  let output = output_of(thread, index_of(group, groups));
+  let first = group.z * MOST_ROWS;
+  let rows = min(MOST_ROWS, parameters.rows - first);
+  let units = parameters.width / 32u;
+  var own: array<f32, MOST_ROWS>;
+  let chosen = chosen_rows(first, rows);
+  if (output < parameters.outputs && chosen > 0u) {
+    for (var u = thread % TEAM; u < units; u += TEAM) {
+      let unit = load_unit(output * units + u);
+      for (var r = 0u; r < rows; r++) {
+        if ((chosen & (1u << r)) != 0u) { own[r] += unit_dot(unit, (first + r) / parameters.share, u); }
+      }
+    }
+  }
+  for (var r = 0u; r < MOST_ROWS; r++) {
+    let sum = sum_team(thread, own[r]);
+    if (thread % TEAM == 0u && output < parameters.outputs && (chosen & (1u << r)) != 0u) {
+      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
     }
   }
 }

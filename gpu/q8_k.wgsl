@@ -42,7 +42,7 @@ fn unit_of(block: u32, quad: u32) -> vec2f {
   return vec2f(d, 0.0);
 }
 
-// Planes: qs 256, d 4; the sums are not kept.
+// Planes: qs 256, d 4, and the sums, which products do not need.
 const LOWS = 0u;
 const HALVED = false;
 

@@ -2,27 +2,6 @@
 // What holds everywhere: sums, differences and products of normal numbers are rounded right when they are computed, so a
 // product only has to be kept away from the sum that follows. Integers are exact.
 
-struct Parameters {
-  zero: u32,      // 0, and no compiler knows it
-  count: u32,     // elements of this piece
-  width: u32,     // elements of a row
-  runLength: u32, // elements of a run whose squares are summed
-  codesAt: u32,   // words of `scratch` before the codes, four to a word
-  headsAt: u32,   // before the heads, HEAD_WORDS to a block
-  runsAt: u32,    // before the sums of squares
-  groups: u32,    // HQQ: groups of the whole tensor
-  first: u32,     // first element of this piece
-  factor: u32,    // a binary32 number that the kernel is told
-  blocks: u32,    // of a whole weight
-  outputs: u32,
-  rows: u32,
-  spare0: u32,
-  spare1: u32,
-  spare2: u32,
-}
-
-@group(0) @binding(0) var<uniform> parameters: Parameters;
-
 // The same number, through an exclusive or that no compiler sees through. A bit cast alone, a private variable or a
 // multiplication by a run-time 1 did not stop contraction in long kernels.
 fn opaque(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ parameters.zero); }

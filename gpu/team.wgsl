@@ -1,13 +1,15 @@
-// Teams of 32 threads, four to a workgroup, each with one output of a product.
+// Teams of threads, each with one output of a product. On a GPU in software, where every barrier costs microseconds, a team
+// is one thread.
 
-const TEAM = 32u;
-const TEAMS = 4u;
+override TEAM: u32 = 32u; // or 1
+const TEAM_THREADS = 128u; // of a workgroup
 const MOST_ROWS = 8u; // of activations, at a time
 
-var<workgroup> partial: array<f32, TEAM * TEAMS>;
+var<workgroup> partial: array<f32, TEAM_THREADS>;
 
 // The sum of a team's partial results, the same way every time.
 fn sum_team(thread: u32, own: f32) -> f32 {
+  if (TEAM == 1u) { return own; }
   partial[thread] = own;
   workgroupBarrier();
   let lane = thread % TEAM;
@@ -23,3 +25,15 @@ fn sum_team(thread: u32, own: f32) -> f32 {
   workgroupBarrier();
   return sum;
 }
+
+// A bit for every row that chose this expert.
+fn chosen_rows(first: u32, rows: u32) -> u32 {
+  var chosen = 0u;
+  for (var r = 0u; r < rows; r++) {
+    if (u32(sums[parameters.chosenAt + first + r]) == parameters.expert) { chosen |= 1u << r; }
+  }
+  return chosen;
+}
+
+// Which output a thread works on.
+fn output_of(thread: u32, group: u32) -> u32 { return group * (TEAM_THREADS / TEAM) + thread / TEAM; }

@@ -10,6 +10,8 @@ export interface AdapterDescription {
   readonly architecture: string;
   readonly device: string;
   readonly description: string;
+  /** A GPU in software. */
+  readonly isSoftware: boolean;
 }
 
 /** Opens the runtime's WebGPU where `navigator.gpu` is absent, or an adapter is asked for by name or number. */
@@ -41,7 +43,16 @@ export async function requestDevice(
   const { vendor, architecture, device: model, description } = adapter.info;
   return {
     device,
-    description: { name: nameOf(adapter.info), vendor, architecture, device: model, description },
+    description: {
+      name: nameOf(adapter.info),
+      vendor,
+      architecture,
+      device: model,
+      description,
+      isSoftware: /swiftshader|llvmpipe|lavapipe|basic render/i.test(
+        `${nameOf(adapter.info)} ${description}`,
+      ),
+    },
   };
 }
 

@@ -14,12 +14,16 @@ export type BufferName =
   | "sums"
   | "readback";
 
-/** What a kernel sees. `codec`: values, words, scratch, result, report. `linear`: activations, weights, sides, sums. */
-export type LayoutName = "codec" | "linear";
+/**
+ * What a kernel sees. `codec`: values, words, scratch, result, report. `linear`: activations, weights, sides, sums. `op`:
+ * the step, slots, two arrays, a cache.
+ */
+export type LayoutName = "codec" | "linear" | "op";
 
 const LAYOUTS: Readonly<Record<LayoutName, readonly GPUBufferBindingType[]>> = {
   codec: ["uniform", "read-only-storage", "read-only-storage", "storage", "storage", "storage"],
   linear: ["uniform", "read-only-storage", "read-only-storage", "read-only-storage", "storage"],
+  op: ["uniform", "read-only-storage", "storage", "read-only-storage", "read-only-storage", "storage"],
 };
 
 export interface KernelChoice {
@@ -30,8 +34,8 @@ export interface KernelChoice {
   readonly layout?: LayoutName;
 }
 
-/** Words of struct Parameters in gpu/strict.wgsl. */
-export const PARAMETER_WORDS = 16;
+/** Words of struct Parameters in gpu/parameters.wgsl. */
+export const PARAMETER_WORDS = 24;
 
 /** Most workgroups of one dimension, in every adapter. */
 const MOST_GROUPS = 65535;
@@ -66,16 +70,21 @@ export class GpuDevice {
   readonly #modules = new Map<ModuleName, GPUShaderModule>();
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #buffers = new Map<BufferName, GPUBuffer>();
+  #byteLength = 0;
+  #peakByteLength = 0;
   #turn: Promise<unknown> = Promise.resolve();
   #lost: string | null = null;
   #disposed = false;
 
   /** Most elements of a tensor that are worked on at a time. */
   readonly pieceElements: number;
+  /** Threads that share an output of a product in running models: one where barriers are slow. */
+  readonly team: 1 | 32;
 
-  constructor(device: GPUDevice, pieceElements: number) {
+  constructor(device: GPUDevice, pieceElements: number, isSoftware = false) {
     this.device = device;
     this.pieceElements = pieceElements;
+    this.team = isSoftware ? 1 : 32;
     device.lost.then(({ reason, message }) => {
       this.#lost = `${reason}: ${message}`;
     });
@@ -144,12 +153,32 @@ export class GpuDevice {
   buffer(name: BufferName, byteLength: number): GPUBuffer {
     const kept = this.#buffers.get(name);
     if (kept && kept.size >= byteLength) return kept;
-    kept?.destroy();
-    this.checkSize(name, byteLength, name === "readback" ? this.device.limits.maxBufferSize : this.mostBytes);
-    const size = Math.max(256, Math.ceil(byteLength / 16) * 16);
-    const made = this.device.createBuffer({ label: name, size, usage: USAGE_OF[name] });
+    if (kept) this.free(kept);
+    this.#buffers.delete(name);
+    const limit = name === "readback" ? this.device.limits.maxBufferSize : this.mostBytes;
+    const made = this.allocate(name, byteLength, USAGE_OF[name], limit);
     this.#buffers.set(name, made);
     return made;
+  }
+
+  /** A buffer of its own, of at least `byteLength` bytes; {@link free} ends it. Throws `backend/memory`. */
+  allocate(label: string, byteLength: number, usage: number, limit = this.mostBytes): GPUBuffer {
+    this.checkSize(label, byteLength, limit);
+    const size = Math.max(256, Math.ceil(byteLength / 16) * 16);
+    const buffer = this.device.createBuffer({ label, size, usage });
+    this.#byteLength += size;
+    this.#peakByteLength = Math.max(this.#peakByteLength, this.#byteLength);
+    return buffer;
+  }
+
+  free(buffer: GPUBuffer): void {
+    this.#byteLength -= buffer.size;
+    buffer.destroy();
+  }
+
+  /** Bytes of all buffers now, and the most there were. */
+  get memory(): { readonly byteLength: number; readonly peakByteLength: number } {
+    return { byteLength: this.#byteLength, peakByteLength: this.#peakByteLength };
   }
 
   pipeline({
@@ -173,10 +202,13 @@ export class GpuDevice {
   }
 
   /** A bind group of these buffers, in the order of the layout. */
-  bind(layout: LayoutName, buffers: readonly GPUBuffer[]): GPUBindGroup {
+  bind(layout: LayoutName, buffers: readonly (GPUBuffer | GPUBufferBinding)[]): GPUBindGroup {
     return this.device.createBindGroup({
       layout: this.#layouts.get(layout)!.bind,
-      entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
+      entries: buffers.map((one, binding) => ({
+        binding,
+        resource: "buffer" in one ? one : { buffer: one },
+      })),
     });
   }
 
@@ -219,7 +251,7 @@ export class GpuDevice {
 
   /** Frees the kept buffers; the device stays. */
   release(): void {
-    for (const buffer of this.#buffers.values()) buffer.destroy();
+    for (const buffer of this.#buffers.values()) this.free(buffer);
     this.#buffers.clear();
   }
 

@@ -21,7 +21,7 @@ export interface PlacedWeight {
 }
 
 /** Offset and bytes of the fields that make a plane, in the order of the planes. Types that are absent stay as they are. */
-const PLANES: Readonly<Partial<Record<IsqType, readonly (readonly [number, number])[]>>> = {
+export const PLANES: Readonly<Partial<Record<IsqType, readonly (readonly [number, number])[]>>> = {
   Q4_0: [
     [2, 16],
     [0, 2],
@@ -68,12 +68,14 @@ const PLANES: Readonly<Partial<Record<IsqType, readonly (readonly [number, numbe
   Q8K: [
     [4, 256],
     [0, 4],
+    [260, 32],
   ],
 };
 
 const OUTPUTS_PER_GROUP = 4;
-const MOST_ROWS = 8;
-const TEAM_THREADS = 128;
+/** Of the kernels of products. */
+export const MOST_ROWS = 8;
+export const TEAM_THREADS = 128;
 
 /** Bytes that a placed weight takes. */
 export function placedByteLength(tensor: Tensor): number {
@@ -84,14 +86,13 @@ export function placedByteLength(tensor: Tensor): number {
   return (elementCount(tensor.shape) / blockElements) * bytes;
 }
 
-/** Puts a weight into a buffer of its own. The caller destroys it. */
-export async function placeWeight(gpu: GpuDevice, tensor: Tensor): Promise<PlacedWeight> {
+const WEIGHT_USAGE = USAGE.STORAGE | USAGE.COPY_DST | USAGE.COPY_SRC;
+
+/** Puts a weight into a buffer of its own. The caller frees it. Blocks of a table stay as they are, for its rows are decoded. */
+export async function placeWeight(gpu: GpuDevice, tensor: Tensor, asTable = false): Promise<PlacedWeight> {
   const columns = rowElements(tensor.shape);
   const outputs = tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1);
-  const size = Math.max(16, Math.ceil(placedByteLength(tensor) / 16) * 16);
-  gpu.checkSize("weight", size);
-  const usage = USAGE.STORAGE | USAGE.COPY_DST;
-  const buffer = gpu.device.createBuffer({ label: "weight", size, usage });
+  const buffer = gpu.allocate("weight", placedByteLength(tensor), WEIGHT_USAGE);
   const base = { width: columns, outputs };
   const weight = { module: tensor.type, buffer, partner: dotPartner(tensor), outputs, columns };
   if (isDense(tensor)) {
@@ -113,7 +114,7 @@ export async function placeWeight(gpu: GpuDevice, tensor: Tensor): Promise<Place
     return { ...weight, parameters: { ...base, codesAt: sidesAt, groups }, constants };
   }
   const blocks = elementCount(tensor.shape) / blockElements;
-  if (PLANES[tensor.type]) await arrange(gpu, tensor.type, tensor.data, blocks, buffer);
+  if (PLANES[tensor.type] && !asTable) await arrange(gpu, tensor.type, tensor.data, blocks, buffer);
   else writeWhole(gpu, buffer, tensor.data);
   return { ...weight, parameters: { ...base, blocks } };
 }

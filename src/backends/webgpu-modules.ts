@@ -5,7 +5,7 @@ import { SHADERS } from "./webgpu-shaders.js";
 
 export type Piece = keyof typeof SHADERS;
 
-const BASE: readonly Piece[] = ["strict", "checked", "encode"];
+const BASE: readonly Piece[] = ["parameters", "strict", "checked", "encode"];
 const FLOAT: readonly Piece[] = [...BASE, "team", "linear-float"];
 const BLOCK: readonly Piece[] = [...BASE, "blocks", "assemble", "decode", "team", "linear"];
 const BYTES: readonly Piece[] = [...BLOCK, "plain", "prepare"];
@@ -39,6 +39,10 @@ const PIECES: Readonly<Record<IsqType, readonly Piece[]>> = {
 const OTHERS = {
   probe: [...BASE, "probe"],
   arrange: ["arrange"],
+  norms: ["op", "norms"],
+  elements: ["op", "functions", "elements"],
+  attention: ["op", "functions", "attention"],
+  route: ["op", "functions", "route"],
   F32: [...FLOAT, "f32"],
   F16: [...FLOAT, "f16"],
   BF16: [...FLOAT, "bf16"],

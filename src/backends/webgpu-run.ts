@@ -3,7 +3,7 @@
 import { type BufferName, dispatch, type GpuDevice, PARAMETER_WORDS } from "./webgpu-device.js";
 import type { ModuleName } from "./webgpu-modules.js";
 
-/** Fields of struct Parameters in gpu/strict.wgsl, by name. */
+/** Fields of struct Parameters in gpu/parameters.wgsl, by name. */
 export interface Parameters {
   readonly count: number;
   readonly width?: number;
@@ -18,6 +18,13 @@ export interface Parameters {
   readonly blocks?: number;
   readonly outputs?: number;
   readonly rows?: number;
+  readonly outAt?: number;
+  readonly xAt?: number;
+  readonly chosenAt?: number;
+  readonly expert?: number;
+  readonly share?: number;
+  /** A binary32 number. */
+  readonly gain?: number;
 }
 
 export interface Kernel {
@@ -37,17 +44,18 @@ export interface Report {
 }
 
 const HEAD_WORDS = 2;
-const factors = new Float32Array(1);
+const factors = new Float32Array(2);
 const factorBits = new Uint32Array(factors.buffer);
 
 /** The words of struct Parameters. */
 export function parameterWords(parameters: Parameters): Uint32Array<ArrayBuffer> {
   const { count, width = 0, runLength = 0, codesAt = 0, headsAt = 0, runsAt = 0, groups = 0 } = parameters;
   const { first = 0, factor = 0, blocks = 0, outputs = 0, rows = 0 } = parameters;
-  factors[0] = factor;
+  const { outAt = 0, xAt = 0, chosenAt = 0, expert = 0, share = 0, gain = 1 } = parameters;
+  factors.set([factor, gain]);
   const words = new Uint32Array(PARAMETER_WORDS);
   words.set([0, count, width, runLength, codesAt, headsAt, runsAt, groups, first, factorBits[0]]);
-  words.set([blocks, outputs, rows], 10);
+  words.set([blocks, outputs, rows, outAt, xAt, chosenAt, expert, share, factorBits[1]], 10);
   return words;
 }
 

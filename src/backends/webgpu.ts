@@ -9,7 +9,8 @@ import { checkRequest } from "../quants/check.js";
 import { quantize as quantizeByReference } from "../quants/index.js";
 import type { IsqType } from "../quants/table.js";
 import { elementCount, type QuantizedTensor } from "../quants/tensor.js";
-import type { Backend, WorkOptions } from "./backend.js";
+import type { Backend, SessionOptions, WorkOptions } from "./backend.js";
+import type { Program } from "./program.js";
 import { checkParts, isDense } from "./reference-linear.js";
 import { Bank } from "./wasm-bank.js";
 import { checkProduct, pickImportance } from "./wasm-parts.js";
@@ -20,6 +21,7 @@ import { GpuDevice } from "./webgpu-device.js";
 import type { EncodeJob } from "./webgpu-encode.js";
 import { multiplyOnGpu, placeWeight } from "./webgpu-linear.js";
 import { compareProof, makeProof, type ProbeResult, probe } from "./webgpu-probe.js";
+import { GpuSession } from "./webgpu-session.js";
 
 export interface WebgpuOptions {
   /** An adapter of the caller's, a part of its name, or its number; the runtime's first choice when absent. */
@@ -35,6 +37,9 @@ export interface WebgpuBackend extends Backend {
   readonly adapter: AdapterDescription;
   /** How the adapter's arithmetic did at start-up. */
   readonly probe: ProbeResult;
+  /** Bytes of all buffers on the GPU now, and the most there were. */
+  readonly memory: { readonly byteLength: number; readonly peakByteLength: number };
+  open(program: Program, options: SessionOptions): Promise<GpuSession>;
 }
 
 /** Opens a GPU. Throws `backend/unavailable` where there is none. */
@@ -42,10 +47,15 @@ export async function webgpu(options: WebgpuOptions = {}): Promise<WebgpuBackend
   const { destroyAtExit, openGpu } = await import("#platform"); // when asked for: the platform brings files along
   const { device, description } = await requestDevice(options.adapter, openGpu);
   destroyAtExit(device);
-  const gpu = new GpuDevice(device, checkPiece(options.pieceElements ?? PIECE_ELEMENTS));
+  const gpu = new GpuDevice(
+    device,
+    checkPiece(options.pieceElements ?? PIECE_ELEMENTS),
+    description.isSoftware,
+  );
   const bank = await Bank.open();
   const found = await gpu.exclusively(() => probe(gpu));
   const proven = new Set<string>();
+  const sessions = new Set<GpuSession>();
 
   /** Checks an encoder on its first use; a tolerant adapter is refused. */
   const prove = async (job: EncodeJob) => {
@@ -93,14 +103,24 @@ export async function webgpu(options: WebgpuOptions = {}): Promise<WebgpuBackend
         try {
           return await multiplyOnGpu(gpu, placed, activations, rows);
         } finally {
-          placed.buffer.destroy();
+          gpu.free(placed.buffer);
         }
       });
     },
-    async open() {
-      throw new IsqError("backend/unavailable", "not yet");
+    async open(program, sessionOptions) {
+      gpu.check();
+      const session = new GpuSession(gpu, program, sessionOptions);
+      sessions.add(session);
+      return session;
     },
-    dispose: () => gpu.dispose(),
+    get memory() {
+      return gpu.memory;
+    },
+    dispose() {
+      for (const session of sessions) session.dispose();
+      sessions.clear();
+      gpu.dispose();
+    },
   };
 }
 
