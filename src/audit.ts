@@ -21,6 +21,7 @@ export interface AuditOptions {
   /** Encodes on this backend; the reference when absent. */
   readonly backend?: Backend;
   readonly signal?: AbortSignal;
+  /** Called after every tensor. */
   readonly onProgress?: (done: number, total: number, tensor: string) => void;
 }
 

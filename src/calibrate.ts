@@ -28,6 +28,7 @@ export interface CollectedImportance {
   readonly chunkTokens: number;
 }
 
+/** How far collecting is, in chunks of text. */
 export interface CalibrationProgress {
   readonly done: number;
   readonly total: number;
@@ -36,12 +37,14 @@ export interface CalibrationProgress {
   readonly seconds: number;
 }
 
+/** How a text is cut up and reported while importance is collected from it. */
 export interface CollectOptions extends Pick<ChunkOptions, "chunkTokens" | "maxChunks"> {
   /** Name of the text, to be written into files. */
   readonly dataset?: string;
   /** What is to be written: weights without a name there are refused before any text runs. */
   readonly format?: WritableImatrixFormat;
   readonly signal?: AbortSignal;
+  /** Called after every chunk. */
   readonly onProgress?: (progress: CalibrationProgress) => void;
 }
 
@@ -149,6 +152,7 @@ export const IMATRIX_ENDINGS = {
   ".dat": "legacy",
 } as const;
 
+/** Formats that importance is written in. */
 export type WritableImatrixFormat = (typeof IMATRIX_ENDINGS)[keyof typeof IMATRIX_ENDINGS];
 
 /** The form that a file's name asks for. Throws `option/invalid` listing the endings. */

@@ -10,6 +10,7 @@ export interface Chunk {
   readonly scoredFrom: number;
 }
 
+/** How a text is cut into chunks; all lengths in tokens. */
 export interface ChunkOptions {
   /** Tokens per chunk before the BOS is put in front; 1024, as mistral.rs has it, when absent. */
   readonly chunkTokens?: number;

@@ -113,6 +113,7 @@ export const ERROR_TAGS = {
   aborted: "the work was stopped by its AbortSignal",
 } as const;
 
+/** What is wrong, as a name that programs can compare: a key of {@link ERROR_TAGS}. */
 export type ErrorTag = keyof typeof ERROR_TAGS;
 
 /** What an error is about. Values are plain data, so that an error can cross a worker or become JSON. */
@@ -125,6 +126,10 @@ export interface ErrorDetails {
   readonly [extra: string]: unknown;
 }
 
+/**
+ * The one error that this package throws on purpose. `message` is a sentence for people; `details` names file, field,
+ * value and limit.
+ */
 export class IsqError extends Error {
   override readonly name = "IsqError";
   readonly tag: ErrorTag;
@@ -136,6 +141,7 @@ export class IsqError extends Error {
     this.details = details;
   }
 
+  /** Without the stack, as logs and servers pass it on. */
   toJSON(): { tag: ErrorTag; message: string; details: ErrorDetails } {
     return { tag: this.tag, message: this.message, details: this.details };
   }

@@ -127,8 +127,8 @@ function columnsOf(layer: WeightSpec | undefined): number {
 export type EntryNames = "cimatrix" | "gguf";
 
 /**
- * Importance as entries to write. Throws `importance/length` for values that do not suit their weight, and as
- * {@link joinEntries}.
+ * Importance as entries to write, one for each weight. Throws `importance/length` for values that do not suit their weight, and
+ * `tensor/missing` for a weight that GGUF has no name for.
  */
 export function importanceEntries(
   importance: Importance,

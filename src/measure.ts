@@ -30,6 +30,7 @@ export interface ChunkResult {
   readonly nll: number;
 }
 
+/** Both statistics of perplexity over the chunks of a text. Log likelihoods are in nats. */
 export interface PerplexityResult {
   readonly chunks: readonly ChunkResult[];
   /** Tokens predicted, all chunks together. */
@@ -42,8 +43,10 @@ export interface PerplexityResult {
   readonly standardError: number;
 }
 
+/** How a measurement is stopped and watched. */
 export interface MeasureOptions {
   readonly signal?: AbortSignal;
+  /** Called after every chunk. */
   readonly onProgress?: (done: number, total: number, chunk: ChunkResult) => void;
 }
 

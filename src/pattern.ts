@@ -10,6 +10,7 @@ import { type Node, parsePattern, patternError } from "./pattern-parse.js";
 /** What a topology rule needs of a pattern; a RegExp is one as well. */
 export interface NamePattern {
   readonly source: string;
+  /** Whether the pattern is anywhere in the name. */
   test(name: string): boolean;
 }
 

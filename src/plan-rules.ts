@@ -7,6 +7,7 @@ import { findRules } from "./topology.js";
 
 /** `moqe` quantizes the routed experts of a mixture of experts and nothing else. */
 export const ORGANIZATIONS = ["default", "moqe"] as const;
+/** One of {@link ORGANIZATIONS}. */
 export type Organization = (typeof ORGANIZATIONS)[number];
 
 /** Why weights of a role are kept; null: they are quantized. */

@@ -16,8 +16,10 @@ import { checkTopology, type Device, type TopologyRule } from "./topology.js";
 
 /** `default` and `mistralrs` stand for an algorithm of each type's own list: the first, or `mistralrs`. */
 export const ALGORITHM_CHOICES = ["default", "mistralrs"] as const;
+/** One of {@link ALGORITHM_CHOICES}. */
 export type AlgorithmChoice = (typeof ALGORITHM_CHOICES)[number];
 
+/** What is asked of {@link plan}. */
 export interface PlanRequest {
   /** The type for every tensor that ISQ may touch and no rule decides; null: keep. */
   readonly type: IsqType | null;
@@ -76,6 +78,7 @@ export interface PlanRow {
   readonly substituted: boolean;
 }
 
+/** Sums over the rows of a plan. */
 export interface PlanTotals {
   readonly tensors: number;
   readonly quantizedTensors: number;
@@ -88,6 +91,7 @@ export interface PlanTotals {
   readonly peakByteLength: number;
 }
 
+/** What happens to every tensor, and what it costs. */
 export interface Plan {
   readonly requested: IsqType | null;
   readonly rows: readonly PlanRow[];

@@ -29,6 +29,7 @@ export interface ProposedPart extends PartOption {
   readonly part: ModelPart;
 }
 
+/** A type for every part, and what the mix is expected to cost. */
 export interface Proposal {
   readonly parts: readonly ProposedPart[];
   readonly bitsPerWeight: number;

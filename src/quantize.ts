@@ -22,6 +22,7 @@ export interface TensorSource {
   locate?(name: string): FilePlace | null;
 }
 
+/** How far quantizing is, in tensors. */
 export interface QuantizeProgress {
   readonly done: number;
   readonly total: number;
@@ -33,6 +34,7 @@ export interface QuantizeModelOptions {
   /** Decode every result again and report its error; costs a decode per tensor. */
   readonly measureError?: boolean;
   readonly signal?: AbortSignal;
+  /** Called after every tensor. */
   readonly onProgress?: (progress: QuantizeProgress) => void;
 }
 
@@ -45,6 +47,7 @@ export interface TensorReport extends PlanRow {
   readonly error?: TensorError;
 }
 
+/** What was done to each tensor of a plan. */
 export interface QuantizeReport {
   readonly plan: Plan;
   readonly tensors: readonly TensorReport[];

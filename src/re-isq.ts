@@ -32,6 +32,7 @@ export interface ReIsqFailure {
   readonly error: { readonly tag: ErrorTag | null; readonly message: string; readonly details: ErrorDetails };
 }
 
+/** What was changed, from which values, and what was left as it was. */
 export interface ReIsqReport extends QuantizeReport {
   readonly from: ReIsqOrigin;
   /** Why resident weights were taken where nobody asked for them; null otherwise. */
@@ -39,15 +40,18 @@ export interface ReIsqReport extends QuantizeReport {
   readonly failures: readonly ReIsqFailure[];
 }
 
+/** How far a change is, in tensors and in layers. */
 export interface ReIsqProgress extends QuantizeProgress {
   /** Layers, and tensors outside of layers, that are finished: swapped or failed. */
   readonly layersDone: number;
   readonly layers: number;
 }
 
+/** How the types of a running model are changed. */
 export interface ReIsqOptions extends Omit<QuantizeModelOptions, "importance" | "onProgress"> {
   /** `source` while its files are as they were when the model was opened, else `resident`, when absent. */
   readonly from?: ReIsqOrigin;
+  /** Called after every tensor. */
   readonly onProgress?: (progress: ReIsqProgress) => void;
 }
 

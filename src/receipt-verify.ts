@@ -22,6 +22,7 @@ import { sideValues } from "./safetensors-export.js";
 /** `same` and `differs` are about sha256; the others say why there is nothing to compare. */
 export type Check = "same" | "differs" | "not given" | "outside of the file";
 
+/** What became of the checks of one tensor. */
 export interface TensorCheck {
   readonly tensor: string;
   /** The row of the plan that was given. */
@@ -32,6 +33,7 @@ export interface TensorCheck {
   readonly again: Check;
 }
 
+/** What {@link verifyReceipt} checks, and against what; what is absent is not checked. */
 export interface VerifyOptions {
   /** Tensors to check; all when absent. */
   readonly tensors?: readonly string[];

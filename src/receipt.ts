@@ -38,6 +38,7 @@ export interface RowOrder {
   readonly heads: number;
 }
 
+/** One tensor: its source, its plan and its output. */
 export interface ReceiptTensor {
   readonly tensor: string;
   readonly shape: readonly number[];
@@ -58,6 +59,7 @@ export interface ReceiptTensor {
   };
 }
 
+/** What each tensor of a file was made of, by sha256, for others to check. */
 export interface Receipt {
   readonly format: typeof RECEIPT_FORMAT;
   /** The plan's own hash. */
@@ -129,6 +131,7 @@ function rowOrderOf(change: string, { fields }: OpenedModel["config"]): RowOrder
   return undefined;
 }
 
+/** What {@link makeReceipt} needs to know. */
 export interface ReceiptRequest {
   readonly plan: Plan;
   readonly checkpoint: Pick<OpenedModel["checkpoint"], "read" | "locate">;

@@ -33,6 +33,7 @@ export type Prompt =
   | { readonly messages: readonly ChatMessage[] }
   | { readonly tokens: readonly number[] };
 
+/** A prompt, how tokens are chosen, and when to stop. */
 export type GenerateRequest = Prompt &
   SamplerOptions & {
     /** Most tokens to add; 256 when absent. */
@@ -55,6 +56,7 @@ export interface Piece {
   readonly finish?: FinishReason;
 }
 
+/** A text that was generated to its end. */
 export interface Generated {
   readonly text: string;
   readonly tokens: readonly number[];

@@ -25,6 +25,7 @@ import type { IsqType } from "./quants/table.js";
 import { elementCount } from "./quants/tensor.js";
 import { betweenSteps } from "./re-isq.js";
 
+/** How far measuring is: every part with every type is one step. */
 export interface SensitivityProgress {
   readonly done: number;
   readonly total: number;
@@ -34,6 +35,7 @@ export interface SensitivityProgress {
   readonly divergence: number;
 }
 
+/** What {@link TextModelBuilder.measureSensitivity} tries. */
 export interface SensitivityOptions {
   readonly types: readonly IsqType[];
   /** Also the embeddings, which ISQ touches only where a rule names them. */
@@ -41,6 +43,7 @@ export interface SensitivityOptions {
   /** Bits per weight, over the whole model, that a mix of the types is proposed for. */
   readonly targetBits?: number;
   readonly signal?: AbortSignal;
+  /** Called after every step. */
   readonly onProgress?: (progress: SensitivityProgress) => void;
 }
 
@@ -51,6 +54,9 @@ export interface UniformResult {
   readonly divergence: number;
 }
 
+/**
+ * What quantizing each part alone does, in nats of KL divergence per token, and a mix of types where one was asked for.
+ */
 export interface SensitivityResult extends Omit<Budget, "targetBits"> {
   readonly parts: readonly ModelPart[];
   readonly uniform: readonly UniformResult[];

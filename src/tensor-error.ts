@@ -20,7 +20,7 @@ export interface TensorError {
 export interface ErrorLayout {
   /** Elements of a row; all when absent. */
   readonly columns?: number;
-  /** Columns of a block; the last one of a row may be short. {@link LOOSE_BLOCK} when absent. */
+  /** Columns of a block; the last one of a row may be short. 64 when absent. */
   readonly blockColumns?: number;
   /** One value per column. */
   readonly importance?: Float32Array;

@@ -19,6 +19,7 @@ export type Device = "cpu" | "webgpu" | `webgpu[${number}]`;
 /** Devices in words, for errors. */
 export const DEVICE_CHOICES: readonly string[] = ["cpu", "webgpu", "webgpu[N]"];
 
+/** What a rule says of the tensors that it covers, by layers or by name. */
 export interface TopologyRule {
   /** Layers `start` (included) to `end` (excluded). */
   readonly layers?: { readonly start: number; readonly end: number };

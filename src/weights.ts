@@ -41,6 +41,7 @@ export interface CalibrationStatus {
   readonly maxRows: number;
 }
 
+/** As of a re-ISQ, with the importance that it used. */
 export interface CalibrationReport extends ReIsqReport {
   /** What was collected; see {@link encodeImatrix} for a file of it. */
   readonly collected: CollectedImportance;

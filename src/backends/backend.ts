@@ -6,6 +6,7 @@ import type { QuantizedTensor, QuantizeOptions } from "../quants/tensor.js";
 import type { Observation } from "./observe.js";
 import type { Batch, Program, WeightIndex } from "./program.js";
 
+/** What a backend is called in reports and by `--backend`. */
 export type BackendName = "reference" | "wasm" | "threads" | "webgpu";
 
 /** Types a tensor may have in a checkpoint and keep when it is not quantized. */
@@ -18,10 +19,12 @@ export interface DenseTensor {
   readonly data: Uint8Array;
 }
 
+/** A tensor as backends take and give it. */
 export type Tensor = QuantizedTensor | DenseTensor;
 
 export type Awaitable<T> = T | Promise<T>;
 
+/** What quantizes, decodes and multiplies, and runs models: every backend has the same calls with the same results. */
 export interface Backend {
   readonly name: BackendName;
   /** Worker threads, where the backend has some. */
@@ -119,5 +122,6 @@ export interface Session {
    * the calling thread: `aborted`.
    */
   run(batch: Batch, signal?: AbortSignal): Awaitable<Float32Array>;
+  /** Frees the weights and caches of this session; the backend stays. */
   dispose(): Awaitable<void>;
 }

@@ -11,10 +11,13 @@ const OPENERS = {
   reference: async () => reference(),
 } satisfies Record<string, (options: OpenBackendOptions) => Promise<Backend>>;
 
+/** A backend by name; `auto` is the fastest that runs here. */
 export type BackendChoice = "auto" | keyof typeof OPENERS;
 
+/** What `--backend` and {@link openBackend} take. */
 export const BACKEND_CHOICES = Object.freeze(["auto", ...Object.keys(OPENERS)]) as readonly BackendChoice[];
 
+/** What {@link openBackend} passes on. */
 export interface OpenBackendOptions {
   /** Worker threads, where there are any; as many as the machine has processors when absent. */
   readonly workers?: number;

@@ -15,6 +15,7 @@ import { Bank, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { wasmLogits } from "./wasm-logits.js";
 import { checkMemoryLimit, checkProduct } from "./wasm-parts.js";
 
+/** How many workers {@link threads} starts, and what each may hold. */
 export interface ThreadsOptions {
   /** Worker threads; as many as the machine has processors when absent. */
   readonly workers?: number;

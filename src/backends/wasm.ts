@@ -29,6 +29,7 @@ import { multiplyRows } from "./wasm-product.js";
 import { formOf, readTensor, type TensorForm } from "./wasm-read.js";
 import { type HoldStep, usesOf } from "./wasm-weights.js";
 
+/** How {@link wasm} lays out its memory. */
 export interface WasmOptions {
   /** Most bytes of one WebAssembly memory, a multiple of 64 KiB; models that need more use several. 4 GiB when absent. */
   readonly memoryByteLength?: number;

@@ -23,6 +23,7 @@ import { multiplyOnGpu, placeWeight } from "./webgpu-linear.js";
 import { compareProof, makeProof, type ProbeResult, probe } from "./webgpu-probe.js";
 import { GpuSession } from "./webgpu-session.js";
 
+/** Which GPU {@link webgpu} takes, and how it is used. */
 export interface WebgpuOptions {
   /** An adapter of the caller's, a part of its name, or its number; the runtime's first choice when absent. */
   readonly adapter?: GPUAdapter | string | number;
@@ -32,6 +33,7 @@ export interface WebgpuOptions {
   readonly pieceElements?: number;
 }
 
+/** A backend on a GPU, with what is known of the adapter. */
 export interface WebgpuBackend extends Backend {
   readonly name: "webgpu";
   readonly adapter: AdapterDescription;

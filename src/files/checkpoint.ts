@@ -33,6 +33,9 @@ export interface QuantizedSides {
   readonly dequantizeScale?: number;
 }
 
+/**
+ * An opened file, or set of files, of weights in one of the three formats; tensors are read one by one, or in parts.
+ */
 export interface Checkpoint {
   /** For error messages. */
   readonly name: string;

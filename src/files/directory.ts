@@ -3,9 +3,11 @@
 import { IsqError } from "../errors.js";
 import { type ByteSource, fromBlob, readAll } from "./source.js";
 
+/** A folder with the files of a model, wherever it is. */
 export interface Directory {
   /** For error messages. */
   readonly name: string;
+  /** Whether there is a file of this plain name. */
   has(file: string): Promise<boolean>;
   /** Opens a file by its plain name. Throws `source/open`. */
   open(file: string): Promise<ByteSource>;

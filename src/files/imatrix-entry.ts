@@ -8,12 +8,13 @@ export type ImatrixFormat = "legacy" | "gguf" | "cimatrix" | "cimatrix-v1";
 
 /** One tensor's statistics. */
 export interface ImatrixEntry {
-  /** [matrices × columns]: one matrix, or one for each expert. */
+  /** `[matrices × columns]`: one matrix, or one for each expert. */
   readonly sums: Float32Array;
   /** What each matrix's sums are divided by to be means; 0: nothing went through it, and its sums are 0. */
   readonly counts: readonly number[];
 }
 
+/** A file of importance: sums of squared activations by column. */
 export interface Imatrix {
   readonly format: ImatrixFormat;
   /**

@@ -3,6 +3,10 @@
 import { IsqError, isIsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
 
+/**
+ * Bytes of known length that are read by ranges: a file, a Blob, a buffer, an address. Reading past the end is an error
+ * (`source/*`).
+ */
 export interface ByteSource {
   /** For error messages. */
   readonly name: string;

@@ -9,8 +9,10 @@ import { encodeRowBlock, type RowInput } from "./trace-row.js";
 
 /** From best to worst. */
 export const BLOCK_CLASSES = ["identical", "near-tie", "other-search", "foreign"] as const;
+/** How a block compares with what an encoder makes of the source, the best first. */
 export type BlockClass = (typeof BLOCK_CLASSES)[number];
 
+/** The block of a tensor that is furthest from its source, of the worst class there is. */
 export interface WorstBlock {
   readonly class: BlockClass;
   readonly row: number;

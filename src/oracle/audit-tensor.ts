@@ -17,6 +17,7 @@ export const TENSOR_VERDICTS = [
   "other importance or search",
   "not from this source",
 ] as const;
+/** One of {@link TENSOR_VERDICTS}. */
 export type TensorVerdict = (typeof TENSOR_VERDICTS)[number];
 
 /** The encoder that explains a tensor best. */
@@ -28,6 +29,7 @@ export interface EncoderGuess {
   readonly rounded: "F16" | "BF16" | null;
 }
 
+/** What an audit found in one tensor. */
 export interface TensorFindings {
   readonly verdict: TensorVerdict;
   readonly encoder: EncoderGuess;
@@ -36,6 +38,7 @@ export interface TensorFindings {
   readonly worst?: WorstBlock;
 }
 
+/** What is known of how a tensor was made. */
 export interface TensorAuditOptions {
   readonly importance?: Float32Array | undefined;
   /** Type of the source's values; roundings that change nothing are not tried. F32 when absent. */
@@ -52,6 +55,7 @@ export interface TensorAuditOptions {
 export interface TensorAudit {
   /** Whole rows: their source values and what the file has for them. */
   add(values: Float32Array, data: Uint8Array): Promise<void>;
+  /** What was found, once all rows were added. */
   finish(): TensorFindings;
 }
 

@@ -43,6 +43,7 @@ function randomOf(spec: VectorSpec, index: number): Random {
   return randomFrom(randomFrom(spec.seed ^ Math.imul(index + 1, 0x85ebca6b)).word());
 }
 
+/** Case `index` of a spec: its inputs, which depend on the seed and the index alone. */
 export function makeCase(spec: VectorSpec, index: number): VectorCase {
   const random = randomOf(spec, index);
   if (spec.operation === "encode") return encodeCase(spec, index, random);

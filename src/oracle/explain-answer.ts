@@ -16,6 +16,7 @@ export interface TensorExplanation {
   readonly causes: readonly Cause[];
 }
 
+/** What differs in an answer, by the kind of operation. */
 export type Explanation =
   | ({ readonly of: "encode" } & BlockExplanation)
   | ({ readonly of: "tensor" } & TensorExplanation)

@@ -8,6 +8,7 @@ import { type Cause, otherOrders } from "./causes.js";
 import { type BlockContent, type Layout, layoutOf, readBlock } from "./layout.js";
 import { ulpsBetween } from "./trace.js";
 
+/** Where decoded values first differ, and what they are made of. */
 export interface DecodeExplanation {
   /** In the row. */
   readonly element: number;
@@ -122,6 +123,7 @@ function withoutSubnormals(type: IsqType, block: Uint8Array): Uint8Array {
   return out;
 }
 
+/** How a dot product differs. */
 export interface DotExplanation {
   readonly expected: number;
   readonly actual: number;

@@ -41,6 +41,7 @@ export interface SearchReport {
   readonly ulps?: number;
 }
 
+/** Where a block first differs, what the contract computed there, and which known causes fit. */
 export interface BlockExplanation {
   /** In the row. */
   readonly block: number;

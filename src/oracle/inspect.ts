@@ -12,6 +12,7 @@ export interface Fault {
   readonly first: number;
 }
 
+/** What the bytes of a tensor tell without its source. */
 export interface Inspection {
   /** Blocks (groups for HQQ, 1 for FP8). */
   readonly blocks: number;

@@ -27,6 +27,7 @@ export interface KindCount {
   readonly wrong: number;
 }
 
+/** How many answers are right, wrong or absent, and whether the stream passes. */
 export interface Verdict {
   readonly ok: boolean;
   /** Absent when no usable header arrived. */
@@ -38,7 +39,7 @@ export interface Verdict {
   readonly missing: number;
   /** Why the stream as a whole is not accepted: no header, too short, too long, crashed, silent. */
   readonly complaints: readonly string[];
-  /** The first wrong answers, at most {@link FINDINGS}. */
+  /** The first wrong answers, at most ten. */
   readonly findings: readonly Finding[];
   /** With {@link JudgeOptions.explain}: the causes that fit every finding with an explanation. */
   readonly causes?: readonly Cause[];
@@ -46,14 +47,17 @@ export interface Verdict {
   readonly wrongKinds: Readonly<Record<string, KindCount>>;
 }
 
+/** Takes the answers of a program as they arrive and compares them with the contract. */
 export interface Judge {
   /** Takes the next bytes. False once nothing that follows can matter: the reader may stop. */
   push(chunk: Uint8Array): boolean;
   /** Answers judged so far. */
   readonly answered: number;
+  /** The verdict, when nothing more comes; `complaints` are those of whoever ran the program. */
   finish(complaints?: readonly string[]): Verdict;
 }
 
+/** What a judge expects and says. */
 export interface JudgeOptions {
   /** The only spec that a header may have. */
   readonly expect?: VectorSpec;
@@ -73,6 +77,7 @@ const BRACE = 123;
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
+/** A judge for one stream of answers. */
 export function createJudge(options: JudgeOptions = {}): Judge {
   return new StreamJudge(options);
 }

@@ -141,6 +141,7 @@ export interface BlockNumber {
   readonly value: number;
 }
 
+/** The numbers of one block, as its type has them. */
 export interface BlockContent {
   /** d, dmin, m, s: as binary32. */
   readonly scales: Readonly<Record<string, number>>;

@@ -13,11 +13,13 @@ import {
 
 /** `encode`: values to blocks; `decode`: blocks to values; `dot`: weights and activations to one number. */
 export const OPERATIONS = ["encode", "decode", "dot"] as const;
+/** One of {@link OPERATIONS}. */
 export type Operation = (typeof OPERATIONS)[number];
 
 /** Raised when the same seed gives other cases than before; a stream of another generation is refused. */
 export const GENERATION = 1;
 
+/** Which cases a stream has; the same spec gives the same cases everywhere. */
 export interface VectorSpec {
   readonly operation: Operation;
   readonly type: IsqType;
@@ -33,6 +35,7 @@ export interface VectorSpec {
   readonly columns: number;
 }
 
+/** A spec as it is typed; {@link makeSpec} checks it and fills in the rest. */
 export interface SpecOptions {
   readonly operation?: string;
   readonly type: string;

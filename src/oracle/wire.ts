@@ -11,7 +11,9 @@ import type { VectorCase } from "./cases.js";
 import { inputBytes } from "./cases.js";
 import { answerByteLength, GENERATION, inputByteLengths, makeSpec, type VectorSpec } from "./spec.js";
 
+/** JSON lines with base64, or packed binary; `docs/oracle.md` describes both. */
 export const STREAM_FORMATS = ["json", "binary"] as const;
+/** One of {@link STREAM_FORMATS}. */
 export type StreamFormat = (typeof STREAM_FORMATS)[number];
 
 export const FORMAT_NAME = "isq-vectors/1";
@@ -45,6 +47,7 @@ function headerFields(spec: VectorSpec) {
   };
 }
 
+/** What a stream begins with: the spec that its cases follow. */
 export function writeHeader(format: StreamFormat, spec: VectorSpec): Uint8Array {
   const fields = headerFields(spec);
   if (format === "json") return encoder.encode(`${JSON.stringify(fields)}\n`);
@@ -59,6 +62,7 @@ export function writeHeader(format: StreamFormat, spec: VectorSpec): Uint8Array 
   return out;
 }
 
+/** A case as a program under test reads it. */
 export function writeCase(format: StreamFormat, asked: VectorCase): Uint8Array {
   if (format === "binary") return inputBytes(asked);
   const parts = Object.entries(asked.parts).map(([name, bytes]) => [name, toBase64(bytes)]);
@@ -66,6 +70,7 @@ export function writeCase(format: StreamFormat, asked: VectorCase): Uint8Array {
   return encoder.encode(`${JSON.stringify(line)}\n`);
 }
 
+/** An answer as a program under test prints it. */
 export function writeAnswer(format: StreamFormat, index: number, answer: Uint8Array): Uint8Array {
   if (format === "binary") return answer;
   return encoder.encode(`${JSON.stringify({ case: index, answer: toBase64(answer) })}\n`);

@@ -8,6 +8,7 @@
 /** How a field of a block is encoded. */
 export type FieldKind = "f16" | "f32" | "i8" | "i16" | "u32" | "bits";
 
+/** A field of a block, as it lies there. */
 export interface Field {
   readonly name: string;
   /** Bytes from the start of the block. */
@@ -19,6 +20,7 @@ export interface Field {
 /** `block`: self-contained blocks along a row; `group`: HQQ's groups with side arrays; `tensor`: one scale for all. */
 export type Family = "block" | "group" | "tensor";
 
+/** Encoder lineages: which one fills the bytes of a layout. Each type has its own list, the default first. */
 export type Algorithm = "ggml" | "mistralrs" | "hqq" | "ocp";
 
 interface Row {

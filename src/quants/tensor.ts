@@ -32,6 +32,7 @@ export interface QuantizedTensor {
   readonly repairedBlocks?: number;
 }
 
+/** Shape of the values, and which encoder is to be used how. */
 export interface QuantizeOptions {
   /** Row-major, rank 1 or more. */
   readonly shape: readonly number[];

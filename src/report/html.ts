@@ -19,6 +19,7 @@ export interface CostRow {
   readonly tensors: readonly { readonly tensor: string; readonly error?: TensorError }[];
 }
 
+/** What {@link renderCostPage} shows: the types that a model was quantized to, and what each cost. */
 export interface CostReport {
   readonly model: string;
   /** Tokens behind the perplexity and the divergence. */

@@ -3,6 +3,7 @@
 import type { Plan } from "../plan.js";
 import { formatTable } from "./text.js";
 
+/** A plan as a table of text, with its totals and what was not used. */
 export function formatPlan(plan: Plan): string {
   const { totals } = plan;
   const rows = plan.rows.map((row) => [

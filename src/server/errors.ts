@@ -11,6 +11,7 @@ export type ErrorType =
   | "rate_limit_error"
   | "server_error";
 
+/** The body of every answer that refuses something. */
 export interface ErrorBody {
   readonly error: {
     readonly message: string;

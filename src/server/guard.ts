@@ -5,8 +5,9 @@ import { isIP } from "node:net";
 import type { MiddlewareHandler } from "hono";
 import { ApiError } from "./errors.js";
 
+/** Who may ask the server. */
 export interface GuardOptions {
-  /** Asked of every request but those to {@link PUBLIC}. */
+  /** Asked of every request but those for the page and for `/health`. */
   readonly apiKey?: string;
   /** Names that a Host header may have besides `localhost`; addresses are always fine. */
   readonly allowedHosts?: readonly string[];

@@ -1,4 +1,4 @@
-/** The server (`isq/server`): an OpenAI-compatible interface to a {@link TextModel}, for Node, Deno and Bun. */
+/** The server (`isq/server`): an OpenAI-compatible interface to a TextModel, for Node, Deno and Bun. */
 
 export type { AppOptions } from "./app.js";
 export type { ErrorBody } from "./errors.js";

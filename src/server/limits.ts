@@ -42,4 +42,5 @@ export const SERVER_LIMITS = {
   perplexityTokens: 8192,
 } as const;
 
+/** Every limit of {@link SERVER_LIMITS}, with a value of the caller's. */
 export type ServerLimits = Readonly<Record<keyof typeof SERVER_LIMITS, number>>;

@@ -21,6 +21,7 @@ export interface ServeOptions extends AppOptions {
   readonly modelId?: string;
 }
 
+/** A server that listens. */
 export interface RunningServer {
   readonly url: string;
   /** The model takes requests. Rejects when it cannot be loaded: the server then answers 503. */

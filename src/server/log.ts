@@ -3,10 +3,13 @@
 import { type DestinationStream, destination, pino } from "pino";
 import { toApiError } from "./errors.js";
 
+/** Where the server tells what it is asked and answers; every request has an id. */
 export interface RequestLog {
+  /** A request has arrived. */
   request(id: string, method: string, path: string): void;
   /** What was asked or answered. */
   body(id: string, kind: "asked" | "answered", body: unknown): void;
+  /** A request was answered; `seconds` until its headers were sent. */
   response(id: string, status: number, seconds: number): void;
   /** With the stack where it is no refusal. */
   error(id: string, error: unknown): void;

@@ -8,6 +8,7 @@ import type { Algorithm, IsqType } from "../quants/index.js";
 
 type Section = number;
 type Sha256 = string;
+/** Whose compiled encoder made the bytes: llama.cpp (`ggml`), or candle, which mistral.rs runs (`mistralrs`). */
 export type Lineage = "ggml" | "mistralrs";
 
 interface PackedResult {
@@ -116,6 +117,9 @@ export interface GoldenTensor {
   readonly decoded: Float32Array;
 }
 
+/**
+ * Rows of a type and of its dot partner, `rows` of each, and their dot products in the order of steps of each lineage.
+ */
 export interface GoldenDot {
   readonly type: IsqType;
   readonly activationType: IsqType;
@@ -128,6 +132,9 @@ export interface GoldenDot {
   readonly magnitude: readonly number[];
 }
 
+/**
+ * The golden set: inputs by group, what each encoder makes of them, blocks to decode, conversions, and dot products.
+ */
 export interface Vectors {
   readonly source: Readonly<Record<string, string>>;
   readonly groups: readonly { name: string; description: string; values: Float32Array; columns: number }[];

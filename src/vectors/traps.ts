@@ -5,6 +5,7 @@
 
 import type { IsqType } from "../quants/index.js";
 
+/** A block that one wrong step of arithmetic gets wrong, which random blocks hardly ever show. */
 export interface Trap {
   readonly type: IsqType;
   /** The step: real division when values are coded again, or d = 1 / iscale rather than a quotient of the peak. */
@@ -13,6 +14,7 @@ export interface Trap {
   readonly data: Uint8Array;
 }
 
+/** The traps that come with the package. */
 export function loadTraps(): Trap[] {
   return PACKED.map(({ type, trap, exponent, values, data }) => ({
     type,
