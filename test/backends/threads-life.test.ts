@@ -11,9 +11,9 @@ import { quantize } from "../../src/quants/index.js";
 import { makeCheckpoint } from "../fixtures/architecture.js";
 import { withSyntheticModel } from "../fixtures/synthetic.js";
 import { openLanguageModel, placeFolder } from "../model/support.js";
-import { processorSeconds } from "../suites/bounded.js";
 import { compareTensors } from "../suites/compare-tensors.js";
 import { gauss } from "../suites/encoders.js";
+import { processorSeconds } from "../suites/processor-time.js";
 
 const open: ThreadsBackend[] = [];
 

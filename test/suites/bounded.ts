@@ -1,12 +1,7 @@
 /** Bounded work, for input that must not hang a reader: in processor time, which other load on a machine hardly lengthens. */
 
 import { expect } from "vitest";
-
-/** Processor seconds that this process and its threads have used so far. */
-export function processorSeconds(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6;
-}
+import { processorSeconds } from "./processor-time.js";
 
 /** Runs `work` and fails when it took more than `seconds` of processor time. */
 export function expectBounded<Result>(seconds: number, work: () => Result, what?: string): Result {

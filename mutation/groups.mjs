@@ -1,0 +1,77 @@
+// What scripts/mutation.mjs mutates, with which tests. Groups keep a run short enough to go on from.
+const quants = (files) => files.map((file) => `src/quants/${file}.ts`);
+const formats = (files) => files.map((file) => `src/files/${file}.ts`);
+
+const CODECS = ["mutation/golden.test.ts", "test/quants/layout.test.ts", "test/quants/contract.test.ts"];
+const GGUF = [
+  "test/files/gguf.test.ts",
+  "test/files/gguf-malformed.test.ts",
+  "test/files/gguf-split.test.ts",
+];
+const SAFETENSORS = ["test/files/safetensors.test.ts", "test/files/hostile.test.ts"];
+
+export const COVERS = ["src/quants", "src/files"];
+
+export const GROUPS = [
+  {
+    name: "block32",
+    files: quants(["block32", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q8_1"]),
+    tests: CODECS,
+  },
+  { name: "k4", files: quants(["k4", "q4_k", "q5_k", "q8_k", "scales", "superblock"]), tests: CODECS },
+  {
+    name: "k",
+    files: quants(["q2_k", "q3_k", "q6_k", "search", "search-affine", "search-symmetric"]),
+    tests: CODECS,
+  },
+  { name: "hqq", files: quants(["hqq", "hqq4", "hqq8", "fp8"]), tests: CODECS },
+  { name: "front", files: quants(["check", "codec", "codecs", "index", "table", "tensor"]), tests: CODECS },
+  {
+    name: "gguf",
+    files: formats([
+      "gguf",
+      "gguf-header",
+      "gguf-values",
+      "ggml-types",
+      "gguf-encode",
+      "gguf-place",
+      "gguf-split",
+      "gguf-write",
+    ]),
+    tests: GGUF,
+  },
+  {
+    name: "safetensors",
+    files: formats([
+      "safetensors",
+      "safetensors-header",
+      "safetensors-quantized",
+      "safetensors-write",
+      "checkpoint",
+    ]),
+    tests: [...SAFETENSORS, "test/save.test.ts"],
+  },
+  {
+    name: "imatrix",
+    files: formats(["imatrix", "imatrix-entry", "imatrix-gguf", "imatrix-write"]),
+    tests: ["test/imatrix.test.ts"],
+  },
+  {
+    name: "uqff",
+    files: formats(["uqff", "uqff-blobs", "uqff-layer", "uqff-named", "uqff-report"]),
+    tests: ["test/files/uqff.test.ts", "test/uqff-model.test.ts"],
+  },
+  {
+    name: "shared",
+    files: formats(["cursor", "directory", "http-source", "json", "source", "topology"]),
+    tests: [
+      "test/files/cursor.test.ts",
+      "test/files/json.test.ts",
+      "test/files/source.test.ts",
+      "test/topology.test.ts",
+    ],
+  },
+];
+
+/** Scores that must not fall, by file: what docs/mutation.md explains. */
+export const LEAST_SCORE = {};

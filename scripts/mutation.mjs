@@ -1,0 +1,135 @@
+// Mutation testing: Stryker changes src/quants and src/files in one place after the other, and some test must fail each time.
+//
+//   node scripts/mutation.mjs [--only q4_0.ts,uqff] [--again] [--static] [--survivors] [--minutes 30]
+//
+// Takes hours. Mutants of what runs while modules load (tables, mostly) need a process each and are left out and counted, unless
+// --static is given. Files are done in groups; the report of a group is kept in out/mutation/ and used again as long as its files
+// and tests are what they were, unless --again is given. Prints the score of every file, --survivors what survived (what it
+// means is in docs/mutation.md), exits 1 if a score is below the file's bound in mutation/groups.mjs, 3 if --minutes ended
+// first.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { COVERS, GROUPS, LEAST_SCORE } from "../mutation/groups.mjs";
+import { root } from "./bundle.mjs";
+
+const { values: flags } = parseArgs({
+  options: {
+    only: { type: "string" },
+    again: { type: "boolean", default: false },
+    static: { type: "boolean", default: false },
+    survivors: { type: "boolean", default: false },
+    minutes: { type: "string", default: "100000" },
+  },
+});
+const KEPT = `${root}out/mutation`;
+process.chdir(root);
+mkdirSync(KEPT, { recursive: true });
+checkGroups();
+
+const end = performance.now() + 60_000 * Number(flags.minutes);
+const wanted = GROUPS.filter(
+  ({ files }) =>
+    !flags.only || flags.only.split(",").some((part) => files.some((file) => file.includes(part))),
+);
+let unfinished = 0;
+const results = [];
+for (const group of wanted) {
+  const report = `${KEPT}/${group.name}-${fingerprint(group)}.json`;
+  if (flags.again || !existsSync(report)) {
+    if (performance.now() > end) {
+      unfinished++;
+      continue;
+    }
+    runGroup(group, report);
+  }
+  for (const [file, { mutants }] of Object.entries(JSON.parse(readFileSync(report, "utf8")).files))
+    results.push({ file, mutants });
+}
+const low = printTable();
+if (flags.survivors) for (const result of results) printSurvivors(result);
+process.exitCode = low > 0 ? 1 : unfinished > 0 ? 3 : 0;
+
+/** Every file of both folders is in one group. */
+function checkGroups() {
+  const listed = GROUPS.flatMap(({ files }) => files).sort();
+  const there = COVERS.flatMap((folder) => readdirSync(folder).map((file) => `${folder}/${file}`)).sort();
+  if (listed.join() === there.join()) return;
+  const differing = [...listed, ...there].filter((file) => !(listed.includes(file) && there.includes(file)));
+  throw new Error(`mutation/groups.mjs and the folders differ in ${differing.join(", ")}`);
+}
+
+function fingerprint({ files, tests }) {
+  const hash = createHash("sha256").update(flags.static ? "static" : "");
+  for (const file of [...files, ...tests, "mutation/runner.mjs"]) hash.update(readFileSync(file));
+  return hash.digest("hex").slice(0, 12);
+}
+
+function runGroup({ name, files, tests }, report) {
+  if (!existsSync("mutation/node_modules"))
+    run("npm", ["ci", "--prefix", "mutation", "--no-audit", "--no-fund"], {});
+  console.error(`\n# ${name}`);
+  const stryker = "mutation/node_modules/@stryker-mutator/core/bin/stryker.js";
+  const parts = [stryker, "run", "mutation/stryker.config.mjs", "--mutate", files.join(",")];
+  run(process.execPath, parts, {
+    ISQ_MUTATION_TESTS: tests.join(","),
+    ...(flags.static && { ISQ_MUTATION_STATIC: "1" }),
+  });
+  renameSync("out/mutation/stryker.json", report);
+}
+
+function run(command, parts, env) {
+  const { status } = spawnSync(command, parts, { stdio: "inherit", env: { ...process.env, ...env } });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+/** Prints the scores. Returns how many are below their bound. */
+function printTable() {
+  let low = 0;
+  const rows = results.map(({ file, mutants }) => ({ file, ...count(mutants) }));
+  for (const folder of COVERS) {
+    const inside = rows.filter(({ file }) => file.startsWith(`${folder}/`));
+    if (inside.length === 0) continue;
+    const sum = (key) => inside.reduce((total, row) => total + row[key], 0);
+    const keys = ["mutants", "killed", "endless", "survived", "unreached", "ignored"];
+    rows.push({ file: `all of ${folder}`, ...Object.fromEntries(keys.map((key) => [key, sum(key)])) });
+  }
+  console.log(
+    "| file | mutants | killed | endless | survived | not reached | score | static, not run |\n|---|---|---|---|---|---|---|---|",
+  );
+  for (const { file, mutants, killed, endless, survived, unreached, ignored } of rows) {
+    const score = mutants === 0 ? 100 : (100 * (killed + endless)) / mutants;
+    const isLow = score < (LEAST_SCORE[file] ?? 0);
+    low += isLow ? 1 : 0;
+    const cells = [file, mutants, killed, endless, survived, unreached, `${score.toFixed(1)} %`, ignored];
+    console.log(`| ${cells.join(" | ")} |${isLow ? ` below ${LEAST_SCORE[file]} %` : ""}`);
+  }
+  return low;
+}
+
+function count(mutants) {
+  const of = (...statuses) => mutants.filter(({ status }) => statuses.includes(status)).length;
+  const counts = {
+    killed: of("Killed", "RuntimeError"),
+    endless: of("Timeout"),
+    survived: of("Survived"),
+    unreached: of("NoCoverage"),
+    ignored: of("Ignored"),
+  };
+  const { killed, endless, survived, unreached } = counts;
+  return { mutants: killed + endless + survived + unreached, ...counts };
+}
+
+function printSurvivors({ file, mutants }) {
+  const lines = readFileSync(file, "utf8").split("\n");
+  for (const { status, location, replacement } of mutants) {
+    if (status !== "Survived" && status !== "NoCoverage") continue;
+    const { start, end: last } = location;
+    const line = lines[start.line - 1];
+    const original =
+      start.line === last.line ? line.slice(start.column - 1, last.column - 1) : `${line.trim()} …`;
+    const shown = [original, replacement].map((text) => text.replace(/\s+/g, " ").slice(0, 90));
+    console.log(`${file}:${start.line} ${status}: ${shown[0]} → ${shown[1]}`);
+  }
+}
