@@ -17,7 +17,7 @@ import {
   type Receipt,
   type ReceiptTensor,
 } from "./receipt.js";
-import { sideValues } from "./safetensors-export.js";
+import { sideOf } from "./receipt-places.js";
 
 /** `same` and `differs` are about sha256; the others say why there is nothing to compare. */
 export type Check = "same" | "differs" | "not given" | "outside of the file";
@@ -39,7 +39,8 @@ export interface VerifyOptions {
   readonly tensors?: readonly string[];
   /** Opens a file of the source by its name. Without it, sources are not checked and outputs not made again. */
   readonly source?: (file: string) => Promise<ByteSource>;
-  readonly output?: ByteSource;
+  /** The output, or what opens a file of a set by its name. */
+  readonly output?: ByteSource | ((file: string) => Promise<ByteSource>);
   readonly plan?: Pick<Plan, "rows">;
   readonly importance?: ReadonlyMap<string, Float32Array>;
   /** Encodes on this backend; the reference when absent. */
@@ -54,11 +55,22 @@ export interface VerifyOptions {
 export async function verifyReceipt(receipt: Receipt, options: VerifyOptions): Promise<TensorCheck[]> {
   const known = new Map(receipt.tensors.map((row) => [row.tensor, row]));
   const names = options.tensors ?? [...known.keys()];
-  const open = new Map<string, ByteSource>();
-  const openSource = async (file: string): Promise<ByteSource | undefined> => {
-    const found = open.get(file) ?? (await options.source?.(file));
-    if (found) open.set(file, found);
-    return found;
+  const open: ByteSource[] = [];
+  const openOnce = (by: VerifyOptions["source"]) => {
+    const found = new Map<string, ByteSource>();
+    return async (file: string): Promise<ByteSource | undefined> => {
+      const there = found.get(file);
+      if (there || !by) return there;
+      const opened = await by(file);
+      found.set(file, opened);
+      open.push(opened);
+      return opened;
+    };
+  };
+  const { output } = options;
+  const places = {
+    source: openOnce(options.source),
+    output: typeof output === "function" ? openOnce(output) : async () => output,
   };
   try {
     const checks: TensorCheck[] = [];
@@ -66,26 +78,27 @@ export async function verifyReceipt(receipt: Receipt, options: VerifyOptions): P
       checkAborted(options.signal);
       const row = known.get(name);
       if (!row) throw new IsqError("tensor/missing", `the receipt has no tensor ${name}`, { tensor: name });
-      checks.push(await verifyTensor(row, openSource, options));
+      checks.push(await verifyTensor(row, places, options));
     }
     return checks;
   } finally {
-    for (const source of open.values()) await source.close?.();
+    for (const source of open) await source.close?.();
   }
 }
 
 async function verifyTensor(
   row: ReceiptTensor,
-  openSource: (file: string) => Promise<ByteSource | undefined>,
+  places: Record<"source" | "output", (file: string) => Promise<ByteSource | undefined>>,
   options: VerifyOptions,
 ): Promise<TensorCheck> {
   const { tensor, source, output } = row;
-  const from = source.file === null ? undefined : await openSource(source.file);
+  const from = source.file === null ? undefined : await places.source(source.file);
+  const to = output.file === null ? undefined : await places.output(output.file);
   const checks = {
     tensor,
     plan: checkRow(row, options.plan),
     source: await checkRange(source, from),
-    output: await checkOutput(output, options.output),
+    output: await checkOutput(output, to),
   };
   if (checks.source !== "same") return { ...checks, again: checks.source };
   const start = source.byteOffset as number;
@@ -134,7 +147,7 @@ async function makeAgain(row: ReceiptTensor, bytes: Uint8Array, options: VerifyO
   const ordered = rows ? gatherRows(made.data, interleavedRows(shape[0], rows.heads)) : made.data;
   const same =
     hashOf(ordered) === output.sha256 &&
-    sides.every(({ suffix, sha256 }) => hashOfValues(sideValues(made, suffix)) === sha256);
+    sides.every(({ suffix, sha256 }) => hashOfValues(sideOf(made, suffix)) === sha256);
   return same ? "same" : "differs";
 }
 

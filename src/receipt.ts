@@ -5,18 +5,13 @@
 
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";
-import { isDense } from "./dense.js";
 import { checkAborted, IsqError } from "./errors.js";
-import { sideVectors } from "./files/safetensors-quantized.js";
 import type { ByteSource } from "./files/source.js";
-import type { GgufExport } from "./gguf-export.js";
 import { hashSource } from "./hash.js";
 import type { OpenedModel } from "./load.js";
-import { ggufArchitectureOf, headsOf } from "./model/gguf/architectures.js";
-import { ggufNamesOf } from "./model/gguf/names.js";
 import type { Plan, PlanRow } from "./plan.js";
 import { importanceOf } from "./quantize.js";
-import type { SaveFile } from "./save.js";
+import { type OutputPlace, type Place, rangeOf } from "./receipt-places.js";
 
 export const RECEIPT_FORMAT = "isq-receipt/1";
 /** How the text of every receipt begins. */
@@ -59,84 +54,28 @@ export interface ReceiptTensor {
   };
 }
 
+/** A file that a receipt is about. */
+export interface OutputFile {
+  readonly file: string;
+  readonly byteLength: number;
+}
+
 /** What each tensor of a file was made of, by sha256, for others to check. */
 export interface Receipt {
   readonly format: typeof RECEIPT_FORMAT;
   /** The plan's own hash. */
   readonly plan: string;
-  readonly output: { readonly file: string; readonly byteLength: number };
+  /** The file; of a set, its first shard, and then its others. */
+  readonly output: OutputFile & { readonly others?: readonly OutputFile[] };
   readonly tensors: readonly ReceiptTensor[];
-}
-
-interface Place {
-  readonly byteOffset: number;
-  readonly byteLength: number;
-}
-
-/** Where a tensor of the plan is in the output. */
-export interface OutputPlace extends Place {
-  readonly type: string;
-  readonly rows: RowOrder | null;
-  readonly sides?: readonly (Place & { readonly suffix: string })[];
-}
-
-/** The places of any file that a plan was laid out into. */
-export function placesOf(
-  opened: Pick<OpenedModel, "config">,
-  plan: Plan,
-  file: SaveFile,
-): Map<string, OutputPlace> {
-  return isGgufExport(file) ? ggufPlaces(opened, file) : safetensorsPlaces(plan, file);
-}
-
-const isGgufExport = (file: SaveFile): file is GgufExport => file.format === "gguf";
-
-function safetensorsPlaces({ rows }: Plan, { targets }: SaveFile): Map<string, OutputPlace> {
-  const places = new Map<string, OutputPlace>();
-  for (const { tensor, type, shape } of rows) {
-    const [own, ...rest] = targets.get(tensor) ?? [];
-    if (!own) continue; // a head that shares its embedding's bytes
-    const vectors = isDense(type) ? [] : sideVectors(type, shape);
-    const sides = vectors.map(({ suffix }, i) => ({ suffix, ...rangeOf(rest[i]) }));
-    places.set(tensor, { ...rangeOf(own), type, rows: null, ...(sides.length > 0 && { sides }) });
-  }
-  return places;
-}
-
-const rangeOf = ({ byteOffset, byteLength }: Place): Place => ({ byteOffset, byteLength });
-
-/**
- * The places of a GGUF export that hold an encoder's bytes as they are or with their rows moved. Tensors that were changed
- * otherwise (transposed, or dense ones with another offset) have no place here.
- */
-export function ggufPlaces(
-  { config }: Pick<OpenedModel, "config">,
-  { targets, pieces }: Pick<GgufExport, "targets" | "pieces">,
-): Map<string, OutputPlace> {
-  const { tensors: rules } = ggufArchitectureOf(config);
-  const types = new Map(pieces.flatMap(({ parts, type }) => parts.map((part) => [part, type])));
-  const places = new Map<string, OutputPlace>();
-  for (const [name, [target]] of targets) {
-    const [match] = ggufNamesOf(rules, name);
-    const rows = match && rowOrderOf(match.rule.change, config);
-    if (rows !== undefined) places.set(name, { ...rangeOf(target), type: types.get(name) as string, rows });
-  }
-  return places;
-}
-
-function rowOrderOf(change: string, { fields }: OpenedModel["config"]): RowOrder | null | undefined {
-  if (change === "none") return null;
-  if (change === "rope-queries") return { order: "interleaved", heads: headsOf(fields).heads };
-  if (change === "rope-keys") return { order: "interleaved", heads: headsOf(fields).kvHeads };
-  return undefined;
 }
 
 /** What {@link makeReceipt} needs to know. */
 export interface ReceiptRequest {
   readonly plan: Plan;
   readonly checkpoint: Pick<OpenedModel["checkpoint"], "read" | "locate">;
-  /** Its name is the one that the receipt gives. */
-  readonly output: ByteSource;
+  /** Their names are the ones that the receipt gives. Several for a set. */
+  readonly output: ByteSource | readonly ByteSource[];
   readonly places: ReadonlyMap<string, OutputPlace>;
   readonly importance?: ReadonlyMap<string, Float32Array>;
   readonly signal?: AbortSignal;
@@ -144,19 +83,26 @@ export interface ReceiptRequest {
 
 /** Reads every tensor's source and output once and hashes them. Throws `source/*`, `tensor/missing`, `aborted`. */
 export async function makeReceipt(request: ReceiptRequest): Promise<Receipt> {
-  const { plan, output, places, signal } = request;
+  const { plan, places, signal } = request;
   const tensors: ReceiptTensor[] = [];
   for (const row of plan.rows) {
     checkAborted(signal);
     const place = places.get(row.tensor);
     if (place) tensors.push(await receiptOf(row, place, request));
   }
-  const file = { file: baseName(output.name), byteLength: output.byteLength };
-  return { format: RECEIPT_FORMAT, plan: plan.hash, output: file, tensors };
+  const [first, ...others] = outputsOf(request).map(({ name, byteLength }) => {
+    return { file: baseName(name), byteLength };
+  });
+  const output = { ...first, ...(others.length > 0 && { others }) };
+  return { format: RECEIPT_FORMAT, plan: plan.hash, output, tensors };
 }
 
+const outputsOf = ({ output }: ReceiptRequest): readonly ByteSource[] =>
+  "name" in output ? [output] : output;
+
 async function receiptOf(row: PlanRow, place: OutputPlace, request: ReceiptRequest): Promise<ReceiptTensor> {
-  const { checkpoint, output, importance } = request;
+  const { checkpoint, importance } = request;
+  const output = outputsOf(request)[place.file ?? 0];
   const { tensor, shape, source, type, algorithm } = row;
   const bytes = await checkpoint.read(source.name);
   const at = checkpoint.locate(source.name);
@@ -228,8 +174,12 @@ export function parseReceipt(text: string, file = "receipt"): Receipt {
     throw invalid(file, `is not ${RECEIPT_FORMAT}`, "format", receipt["format"]);
   check.hash(receipt["plan"], "plan");
   const output = check.object(receipt["output"], "output");
-  check.text(output["file"], "output.file");
-  check.count(output["byteLength"], "output.byteLength");
+  check.outputFile(output, "output");
+  const others = output["others"] ?? [];
+  if (!Array.isArray(others)) throw invalid(file, "has no list of other files", "output.others", others);
+  others.forEach((other, i) => {
+    check.outputFile(check.object(other, `output.others[${i}]`), `output.others[${i}]`);
+  });
   if (!Array.isArray(receipt["tensors"]))
     throw invalid(file, "has no list of tensors", "tensors", receipt["tensors"]);
   receipt["tensors"].forEach((tensor, i) => {
@@ -257,6 +207,11 @@ class Checker {
 
   text(value: unknown, field: string): void {
     if (typeof value !== "string" || value === "") this.fail(field, "a text", value);
+  }
+
+  outputFile(value: Record<string, unknown>, field: string): void {
+    this.text(value["file"], `${field}.file`);
+    this.count(value["byteLength"], `${field}.byteLength`);
   }
 
   hash(value: unknown, field: string): void {

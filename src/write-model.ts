@@ -21,11 +21,19 @@ import {
   provenanceTexts,
 } from "./provenance.js";
 import { parseType } from "./quants/tensor.js";
-import { formatReceipt, makeReceipt, placesOf, RECEIPT_START } from "./receipt.js";
+import { formatReceipt, makeReceipt, RECEIPT_START } from "./receipt.js";
+import { placesOf } from "./receipt-places.js";
 import { planSafetensorsSave } from "./safetensors-export.js";
 import { type SaveFile, saveModel, savePeakByteLength } from "./save.js";
 import { planUqff } from "./uqff-export.js";
-import { hashFixed, type WriteJob, type WriteOptions, type WriteReport, withFile } from "./write-output.js";
+import {
+  hashFixed,
+  receiptPath,
+  type WriteJob,
+  type WriteOptions,
+  type WriteReport,
+  withFile,
+} from "./write-output.js";
 import { writeUqff } from "./write-uqff.js";
 
 export type { WriteJob, WriteOptions, WriteReport } from "./write-output.js";
@@ -178,20 +186,11 @@ async function writeFile(
   }
 }
 
-function receiptPath(path: string, receipt: WriteOptions["receipt"]): string | undefined {
-  return receipt === true ? `${path}.receipt.json` : receipt;
-}
-
 /**
- * A receipt may replace that of an interrupted run, and nothing else. Throws `output/exists`, `option/conflict`, and
- * `option/unsupported` for UQFF.
+ * A receipt may replace that of an interrupted run, and nothing else. Throws `output/exists`, `option/conflict`.
  */
 async function checkReceipt(receipt: string | undefined, output: string, overwrite: boolean): Promise<void> {
   if (receipt === undefined) return;
-  if (saveFormatOf(output) === "uqff") {
-    const message = "receipts are about outputs of one file, and UQFF is a set of files";
-    throw new IsqError("option/unsupported", message, { field: "receipt", value: output });
-  }
   const details = { file: receipt, field: "receipt", value: receipt };
   if (receipt === output) throw new IsqError("option/conflict", `${receipt} is the output itself`, details);
   const { openFile } = await import("#platform");

@@ -11,7 +11,7 @@ export interface WriteOptions extends SaveOptions {
   readonly overwrite?: boolean;
   /** Forget what an earlier, interrupted run has written. */
   readonly restart?: boolean;
-  /** Where to write the file's receipt, or true for `FILE.receipt.json`; see receipt.ts. It is there before the file is. */
+  /** Where to write the output's receipt, or true for `OUTPUT.receipt.json`; see receipt.ts. It is there before the output is. */
   readonly receipt?: string | true;
   /** UQFF: a shard grows to this and not beyond; 10 GiB when absent. */
   readonly shardByteLength?: number;
@@ -32,6 +32,11 @@ export interface WriteReport extends QuantizeReport {
 export interface WriteJob {
   readonly plan: Plan;
   readonly path: string;
+}
+
+/** Where the receipt of an output goes; undefined when none is wanted. */
+export function receiptPath(path: string, receipt: WriteOptions["receipt"]): string | undefined {
+  return receipt === true ? `${path}.receipt.json` : receipt;
 }
 
 /** Of all bytes that a layout fixes. */

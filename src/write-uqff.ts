@@ -11,10 +11,19 @@ import { LIMITS } from "./limits.js";
 import type { OpenedModel } from "./load.js";
 import type { Plan } from "./plan.js";
 import { type Provenance, provenanceTexts } from "./provenance.js";
+import { formatReceipt, makeReceipt, type ReceiptRequest } from "./receipt.js";
+import { uqffPlaces } from "./receipt-places.js";
 import { type SaveFile, saveModel } from "./save.js";
 import { planUqff, type UqffExport, type UqffFile } from "./uqff-export.js";
 import { VERSION } from "./version.js";
-import { hashFixed, type WriteJob, type WriteOptions, type WriteReport, withFile } from "./write-output.js";
+import {
+  hashFixed,
+  receiptPath,
+  type WriteJob,
+  type WriteOptions,
+  type WriteReport,
+  withFile,
+} from "./write-output.js";
 
 /** Small files of a model's folder that stand beside the shards, so that the new folder is a model, too. */
 const COMPANIONS = [
@@ -41,7 +50,7 @@ export async function writeUqff(
   opened: OpenedModel,
   jobs: readonly Described[],
   backend: Backend,
-  { overwrite = false, restart = false, shardByteLength, ...options }: WriteOptions,
+  { overwrite = false, restart = false, shardByteLength, receipt: wanted, ...options }: WriteOptions,
 ): Promise<WriteReport[]> {
   const { openPartialSet } = await import("#platform");
   const { checkpoint } = opened;
@@ -96,6 +105,7 @@ export async function writeUqff(
       resumedTensors: parts.reduce((sum, { resumed }) => sum + resumed, 0),
       byteLength: files.reduce((sum, { file }) => sum + file.byteLength, 0),
       path: `${folder}/${shards[0].name}`,
+      ...(wanted !== undefined && { receipt: receiptPath(job.path, wanted) as string }),
     });
   }
   const done = new Set(
@@ -103,7 +113,18 @@ export async function writeUqff(
   );
   for (const one of set) if (!done.has(one.name)) await write(one, jobs[0].plan);
   await partial.publish(async (pathOf) => {
-    for (const { shards } of outputs) await checkShards(shards.map(({ name }) => pathOf(name)));
+    for (const { job, shards, residual } of outputs) {
+      await checkShards(shards.map(({ name }) => pathOf(name)));
+      const receipt = receiptPath(job.path, wanted);
+      if (receipt === undefined) continue;
+      const files = [...shards, residual];
+      const request = { ...options, plan: job.plan, checkpoint, places: uqffPlaces(job.plan, files) };
+      await writeReceipt(
+        receipt,
+        files.map(({ name }) => ({ name, path: pathOf(name) })),
+        request,
+      );
+    }
   });
   return reports;
 }
@@ -166,6 +187,23 @@ async function checkShards(paths: readonly string[]): Promise<void> {
     await openUqff(sources);
   } finally {
     for (const source of sources) await source.close?.();
+  }
+}
+
+/** Of files that do not have their names yet. */
+async function writeReceipt(
+  receipt: string,
+  files: readonly { readonly name: string; readonly path: string }[],
+  request: Omit<ReceiptRequest, "output">,
+): Promise<void> {
+  const { openFile, writeSmallFile } = await import("#platform");
+  const open: ByteSource[] = [];
+  try {
+    for (const { path } of files) open.push(await openFile(path));
+    const output = open.map((source, i) => ({ ...source, name: files[i].name }));
+    await writeSmallFile(receipt, formatReceipt(await makeReceipt({ ...request, output })));
+  } finally {
+    for (const source of open) await source.close?.();
   }
 }
 

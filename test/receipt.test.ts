@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -22,14 +22,8 @@ import { openDirectory } from "../src/node/directory.js";
 import { openFile } from "../src/node/file-source.js";
 import { makeImportance } from "../src/oracle/rows.js";
 import { plan } from "../src/plan.js";
-import {
-  formatReceipt,
-  ggufPlaces,
-  hashOf,
-  makeReceipt,
-  parseReceipt,
-  type Receipt,
-} from "../src/receipt.js";
+import { formatReceipt, hashOf, makeReceipt, parseReceipt, type Receipt } from "../src/receipt.js";
+import { ggufPlaces } from "../src/receipt-places.js";
 import { verifyReceipt } from "../src/receipt-verify.js";
 import { saveModel } from "../src/save.js";
 
@@ -304,6 +298,36 @@ describe("isq quantize --receipt", () => {
       status: 1,
       stdout: expect.stringMatching(/down_proj.weight +not given +same +differs +same\n/),
     });
+  });
+
+  test.each(["Q4K", "HQQ4", "FP8"])("of a UQFF set of %s: every shard and the rest", async (type) => {
+    const set = at(`set-${type}`);
+    mkdirSync(set);
+    const model = ["-m", SOURCE, "--isq", type, "-o", join(set, "tiny.uqff"), "--shard-size", "3000000"];
+    const made = await command("quantize", ...model, "--receipt");
+    expect([made.status, made.stderr.match(/isq:.*/)]).toEqual([0, null]);
+    const path = join(set, "tiny.uqff.receipt.json");
+    const written = parseReceipt(readFileSync(path, "utf8"));
+    const files = [written.output, ...(written.output.others ?? [])].map(({ file }) => file);
+    expect(files.slice(0, 2)).toEqual(["tiny-0.uqff", "tiny-1.uqff"]);
+    expect(files.at(-1)).toBe("residual.safetensors");
+    expect(written.tensors).toHaveLength(57);
+    for (const place of [set, join(set, "tiny-0.uqff")]) {
+      const { status, stdout } = await isq(path, "--source", SOURCE, "--output", place, "--json");
+      expect(status).toBe(0);
+      for (const { tensor, ...rest } of JSON.parse(stdout)) {
+        expect(rest, tensor).toEqual({ plan: "not given", source: "same", output: "same", again: "same" });
+      }
+    }
+    // The last byte that belongs to a tensor of the last shard, in its last side where it has some.
+    const row = written.tensors.findLast(({ output }) => output.file === files.at(-2))!;
+    const last = row.output.sides?.at(-1) ?? row.output;
+    const changed = readFileSync(join(set, last.file as string));
+    changed[(last.byteOffset as number) + last.byteLength - 1] ^= 0x41;
+    writeFileSync(join(set, last.file as string), changed);
+    const { status, stdout } = await isq(path, "--output", set, "--json");
+    const wrong = JSON.parse(stdout).filter(({ output }: { output: string }) => output !== "same");
+    expect([status, wrong.map(({ tensor }: { tensor: string }) => tensor)]).toEqual([1, [row.tensor]]);
   });
 
   test("replaces nothing but a receipt", async () => {

@@ -35,7 +35,7 @@ export function addVerifyCommand(program: Command): void {
       "--source <place>",
       "receipt: folder or URL of the original files; their tensors are encoded again",
     )
-    .option("--output <place>", "receipt: path or URL of the quantized file")
+    .option("--output <place>", "receipt: path or URL of the quantized file; of UQFF, of the set's folder")
     .option("--tensor <names...>", "receipt: only these tensors")
     .option("--imatrix <file>", "receipt: the importance that was used")
     .option("--plan <file>", "receipt: the plan that was followed, as isq plan --json prints it")
@@ -59,7 +59,10 @@ async function verifyFiles(path: string, flags: VerifyFlags): Promise<TensorChec
   const weights = receipt.tensors.map(({ tensor: name, shape }) => ({ name, shape }));
   const importance = flags.imatrix === undefined ? undefined : await readImportanceOf(flags.imatrix, weights);
   const plan = flags.plan === undefined ? undefined : await readPlan(flags.plan);
-  const output = place === undefined ? undefined : await openPlace(place);
+  const isSet = receipt.output.others !== undefined;
+  const one = place === undefined || isSet ? undefined : await openPlace(place);
+  const folder = place?.replace(/[^/\\]+\.uqff$/i, "") || ".";
+  const output = place !== undefined && isSet ? (file: string) => openPlace(within(folder, file)) : one;
   const backend = await openBackend();
   try {
     return await verifyReceipt(receipt, {
@@ -72,7 +75,7 @@ async function verifyFiles(path: string, flags: VerifyFlags): Promise<TensorChec
     });
   } finally {
     await backend.dispose();
-    await output?.close?.();
+    await one?.close?.();
   }
 }
 
