@@ -77,7 +77,7 @@ if (sections.some((section) => section !== "suites")) {
   if (sections.includes("variants")) {
     const values = makeValues(SIZES.elements);
     const put = (own) => upload(own, "values", values);
-    report.variants = await measureVariants(gpu, timer, { ...SIZES, shapes: SHAPES }, copy, put, log);
+    report.variants = await measureVariants(gpu, timer, SIZES, put, log);
     save();
   }
   timer.destroy();

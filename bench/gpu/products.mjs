@@ -31,7 +31,8 @@ export async function measureProduct(gpu, timer, { type, outputs, columns, least
   });
   encoder.dispose();
   const data = new Uint8Array((rows.data.length / DISTINCT_ROWS) * outputs);
-  for (let at = 0; at < data.length; at += rows.data.length) data.set(rows.data.subarray(0, data.length - at), at);
+  for (let at = 0; at < data.length; at += rows.data.length)
+    data.set(rows.data.subarray(0, data.length - at), at);
   const tensor = { ...rows, data, shape: [outputs, columns] };
   const first = await gpu.exclusively(() => placeWeight(gpu, tensor));
   const bytes = first.buffer.size;

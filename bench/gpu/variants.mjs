@@ -2,43 +2,10 @@
 // module's text; what wins moves into gpu/, what loses stays here with its figures in bench/results.
 import { GpuDevice } from "../../src/backends/webgpu-device.ts";
 import { measureEncoder } from "./codecs.mjs";
-import { measureProduct } from "./products.mjs";
 
 const replace = (from, to) => (code) => {
   if (!code.includes(from)) throw new Error(`a variant no longer applies: ${from.slice(0, 60)}`);
   return code.replace(from, to);
-};
-
-const LOOP =
-  "for (var u = thread % TEAM; u < units; u += TEAM) { sum += unit_dot(load_unit(output * units + u), 0u, u); }";
-
-/** `n` units are loaded before the first is used. */
-const unrolled = (n) =>
-  replace(
-    LOOP,
-    `let base = output * units;
-    var u = thread % TEAM;
-    for (; u + ${n - 1}u * TEAM < units; u += ${n}u * TEAM) {
-      ${Array.from({ length: n }, (_, k) => `let unit${k} = load_unit(base + u + ${k}u * TEAM);`).join("\n")}
-      ${Array.from({ length: n }, (_, k) => `sum += unit_dot(unit${k}, 0u, u + ${k}u * TEAM);`).join("\n")}
-    }
-    for (; u < units; u += TEAM) { sum += unit_dot(load_unit(base + u), 0u, u); }`,
-  );
-
-/** Neighbouring threads take neighbouring halves of the row instead of neighbouring units. */
-const split = replace(
-  LOOP,
-  LOOP.replace(
-    "var u = thread % TEAM; u < units; u += TEAM",
-    "var u = (thread % TEAM) * ((units + TEAM - 1u) / TEAM); u < min(units, (thread % TEAM + 1u) * ((units + TEAM - 1u) / TEAM)); u++",
-  ),
-);
-
-const PRODUCTS = {
-  "as it is": (code) => code,
-  "two units at a time": unrolled(2),
-  "four units at a time": unrolled(4),
-  "a run of units to a thread": split,
 };
 
 /** Private arrays become workgroup memory: no registers, no spills, bank by bank. */
@@ -80,6 +47,53 @@ const SEARCHES = {
       ),
 };
 
+const HEADS = `codes[thread] = own.x;
+seconds[thread] = own.y;
+workgroupBarrier();
+if (thread < TILE_BLOCKS) {
+let first = thread * BLOCK_QUADS;
+var whole = vec2u(codes[first], seconds[first]);
+for (var i = 1u; i < BLOCK_QUADS; i++) { whole = merge(whole, vec2u(codes[first + i], seconds[first + i])); }
+wild = false;
+heads[thread] = head_of(whole);
+let block = tile * TILE_BLOCKS + thread;
+if (wild & (block < blocks)) { flag_block(block); }
+}
+workgroupBarrier();
+let head = heads[thread / BLOCK_QUADS];
+let v = bitcast<vec4f>(x);
+wild = false;`;
+
+/** Every thread works out its block's head: one barrier less, and no thread waits while few work. */
+const headEach = (code) =>
+  replace(
+    HEADS,
+    `parts[thread] = own;
+    workgroupBarrier();
+    let first = thread - thread % BLOCK_QUADS;
+    var whole = parts[first];
+    for (var i = 1u; i < BLOCK_QUADS; i++) { whole = merge(whole, parts[first + i]); }
+    wild = false;
+    let head = head_of(whole);
+    if (thread == first) { heads[thread / BLOCK_QUADS] = head; }
+    let v = bitcast<vec4f>(x);`,
+  )(code).replace(
+    "var<workgroup> heads:",
+    "var<workgroup> parts: array<vec2u, THREADS>;\nvar<workgroup> heads:",
+  );
+
+const oneTest = replace(
+  "for (var i = 0u; i < 4u; i++) {\nif ((x[i] & 0x7f800000u)",
+  "if (!any((x & vec4u(0x7f800000u)) == vec4u(0x7f800000u))) { return; }\nfor (var i = 0u; i < 4u; i++) {\nif ((x[i] & 0x7f800000u)",
+);
+
+const PLAIN = {
+  "as it is": (code) => code,
+  "a head for every thread": headEach,
+  "one test for non-finite values": oneTest,
+  both: (code) => oneTest(headEach(code)),
+};
+
 /** A second GpuDevice on the same device, whose shaders are changed. */
 function change(gpu, edit, applies) {
   const own = new GpuDevice(gpu.device, gpu.pieceElements);
@@ -88,35 +102,31 @@ function change(gpu, edit, applies) {
   return own;
 }
 
-export async function measureVariants(gpu, timer, sizes, copy, upload, log) {
+/** Encoders of `type` with each of the changes, which apply to modules that have the text `kernel`. */
+async function measureChanges(gpu, timer, sizes, { type, kernel, changes }, upload, log) {
   const rows = [];
   const create = gpu.device.createShaderModule;
-  const note = (row) => {
-    rows.push(row);
-    log(JSON.stringify(row));
-  };
-  for (const type of ["Q4K", "Q8_0", "Q6K"]) {
-    for (const [variant, edit] of Object.entries(PRODUCTS)) {
-      const own = change(gpu, edit, (code) => code.includes("fn matvec("));
-      for (const [outputs, columns] of sizes.shapes) {
-        const row = await measureProduct(own, timer, { ...sizes, type, outputs, columns }, copy);
-        note({ variant, ...row });
-      }
-      own.release();
-      gpu.device.createShaderModule = create;
-    }
-  }
-  for (const [variant, edit] of Object.entries(SEARCHES)) {
-    const own = change(gpu, edit, (code) => code.includes("fn search("));
+  for (const [variant, edit] of Object.entries(changes)) {
+    const own = change(gpu, edit, (code) => code.includes(kernel));
     upload(own);
-    const job = { type: "Q4K", algorithm: "ggml", count: sizes.elements, width: 4096 };
+    const job = { type, algorithm: "ggml", count: sizes.elements, width: 4096 };
     try {
-      note({ variant, ...(await measureEncoder(own, timer, job, sizes.rounds)) });
+      rows.push({ variant, ...(await measureEncoder(own, timer, job, sizes.rounds)) });
     } catch (error) {
-      note({ variant, error: String(error.message) });
+      rows.push({ variant, type, error: String(error.message) });
     }
+    log(JSON.stringify(rows.at(-1)));
     own.release();
     gpu.device.createShaderModule = create;
   }
   return rows;
+}
+
+export async function measureVariants(gpu, timer, sizes, upload, log) {
+  const measure = (job) => measureChanges(gpu, timer, sizes, job, upload, log);
+  return [
+    ...(await measure({ type: "Q8_0", kernel: "fn report_non_finite(", changes: PLAIN })),
+    ...(await measure({ type: "Q4_0", kernel: "fn report_non_finite(", changes: PLAIN })),
+    ...(await measure({ type: "Q4K", kernel: "fn search(", changes: SEARCHES })),
+  ];
 }
