@@ -1,5 +1,7 @@
 // Placed weights times prepared activations. A team takes one output; each of its threads takes every TEAM-th unit of 32
-// elements. A type gives load_unit, from its planes.
+// elements. A type gives load_unit, from its planes. Tried on an H100 with Q4_K and Q8_0, 4096 × 14336: two or four outputs to a
+// team, so that activations are read less often, 0.45 to 0.95 times as fast; a vector of 16 bytes to a thread instead of a
+// unit, 0.95 times; a sum by subgroups, the same.
 
 struct Unit {
   a: vec4u,     // the first 16 values, a signed byte each

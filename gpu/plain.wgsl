@@ -1,5 +1,6 @@
 // Blocks without a search: the scale follows from the largest values. A type, or what it shares with others, gives part_of
-// (what four values say about the scale), merge, head_of and code_of.
+// (what four values say about the scale), merge, head_of and code_of. One thread a block works out its head: when all did,
+// which saves a barrier, an H100 took 1.7 times as long.
 
 var<workgroup> seconds: array<u32, THREADS>; // the second word of every thread's part; the first waits in `codes`
 var<workgroup> heads: array<vec4u, TILE_BLOCKS>;
