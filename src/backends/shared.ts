@@ -24,6 +24,12 @@ export function shareBytes(bytes: Uint8Array): Uint8Array {
   return shared;
 }
 
+/** The same values in a buffer of their own: a message to a thread carries all of the buffer that a view looks into. */
+export function compact(values: Float32Array): Float32Array {
+  const { buffer, byteLength } = values;
+  return buffer instanceof SharedArrayBuffer || buffer.byteLength === byteLength ? values : values.slice();
+}
+
 export function shareTensor(tensor: Tensor): Tensor {
   const data = shareBytes(tensor.data);
   if (!("scales" in tensor) || !tensor.scales || !tensor.zeros) return { ...tensor, data };

@@ -7,9 +7,9 @@ import type { IsqType } from "../quants/table.js";
 import { dataByteLength, type QuantizedTensor } from "../quants/tensor.js";
 import type { FileTensor, WorkOptions } from "./backend.js";
 import type { Pool } from "./pool.js";
-import { type Staging, sharedBytes, sharedFloats, sharedWords } from "./shared.js";
+import { compact, type Staging, sharedBytes, sharedFloats, sharedWords } from "./shared.js";
 import { newBadTile, refusalOf } from "./wasm-encode.js";
-import { finishTensor, pickImportance, sideArrays } from "./wasm-parts.js";
+import { finishTensor, sideArrays } from "./wasm-parts.js";
 
 /** A pool and the memory that its calls use in turn. */
 export interface Workshop {
@@ -97,7 +97,8 @@ async function encodeTogether(
   make: Maker,
   options: WorkOptions,
 ): Promise<QuantizedTensor | IsqError> {
-  const job = { type: row.name, algorithm, count, width, ...pickImportance(options) };
+  const importance = options.importance && { importance: compact(options.importance) };
+  const job = { type: row.name, algorithm, count, width, ...importance };
   const data = make.bytes(dataByteLength(row.name, options.shape));
   const { votes, ...sides } = sideArrays(row.name, count, pool.members, (n) => make.floats(n).fill(0));
   const bad = newBadTile(sharedWords(1));

@@ -9,7 +9,7 @@ import { createPlacements } from "./placements.js";
 import { type Batch, CACHE_BLOCK, type Program } from "./program.js";
 import { makeSchedule } from "./schedule.js";
 import { checkCachePositions, checkPlacement, checkWeightIndex, checkWeightShape } from "./session-checks.js";
-import { sharedBytes, sharedDoubles, sharedFloats, sharedWords, shareTensor } from "./shared.js";
+import { compact, sharedBytes, sharedDoubles, sharedFloats, sharedWords, shareTensor } from "./shared.js";
 import { type Workshop, withEncodedFile } from "./threads-encode.js";
 import { refusalOf } from "./wasm-encode.js";
 import { formOf, type ReadTarget, readTensor, type TensorForm } from "./wasm-read.js";
@@ -86,8 +86,10 @@ export async function openThreadSession(
       return observation;
     },
     canPlaceFile: (weight) => uses[weight].rowsTo !== null && !uses[weight].embedding && !uses[weight].vector,
-    async placeFile(weight, file, encode, signal) {
+    async placeFile(weight, file, encoding, signal) {
       checkOpen();
+      const { importance } = encoding ?? {};
+      const encode = encoding && { ...encoding, ...(importance && { importance: compact(importance) }) };
       checkWeightShape(program, weight, file.shape);
       // Groups and whole tensors have side values that all rows share: they are encoded first and dealt out then.
       if (encode && TYPES[encode.type].family !== "block") {
