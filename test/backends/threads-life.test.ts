@@ -5,7 +5,9 @@ import { fileURLToPath } from "node:url";
 import type { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backends/backend.js";
+import { Staging } from "../../src/backends/shared.js";
 import { type ThreadsBackend, type ThreadsOptions, threads } from "../../src/backends/threads.js";
+import { encodeValues } from "../../src/backends/threads-encode.js";
 import { wasm } from "../../src/backends/wasm.js";
 import { quantize } from "../../src/quants/index.js";
 import { makeCheckpoint } from "../fixtures/architecture.js";
@@ -45,6 +47,28 @@ const expected = quantize("Q4K", small, { shape: [4, 256] });
 async function expectUsable(backend: ThreadsBackend): Promise<void> {
   expect(compareTensors(await backend.quantize("Q4K", small, { shape: [4, 256] }), expected)).toBeUndefined();
 }
+
+describe("messages to workers", () => {
+  it("have the importance and not all of the buffer that it is a part of", async () => {
+    const sent: number[] = [];
+    const pool = {
+      members: 1,
+      isOpen: true,
+      readsBlobs: false,
+      async together(task: { job?: { importance?: Float32Array } }) {
+        sent.push(task.job!.importance!.buffer.byteLength);
+        return [{ nonFinite: -1, reencodedBlocks: 0 }];
+      },
+      async close() {},
+    };
+    const workshop = { pool, staging: new Staging() };
+    const matrix = new Float32Array(1000 * 256).fill(1);
+    for (const importance of [matrix.subarray(256, 512), matrix.slice(0, 256)]) {
+      await encodeValues(workshop, "Q4K", small, { shape: [4, 256], importance });
+    }
+    expect(sent).toEqual([1024, 1024]);
+  });
+});
 
 describe("a pool that is stopped", () => {
   it("ends quantizing at once and works on", async () => {
