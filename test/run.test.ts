@@ -40,6 +40,28 @@ describe("tiny-mistral", () => {
     await expect(model.logits(TOKENS)).rejects.toMatchObject({ tag: "backend/disposed" });
   });
 
+  test.each(["reference", "wasm", "threads"] as const)(
+    "super-blocks that importance of zero leaves without a scale are encoded without it, and counted: %s",
+    async (backend) => {
+      const name = "model.layers.0.self_attn.q_proj.weight";
+      const importance = new Float32Array(256).fill(1).fill(0, 16, 32);
+      const lines: string[] = [];
+      const model = await new TextModelBuilder(FOLDER)
+        .withTopology([{ pattern: /layers\.0\.self_attn\.q_proj/, isq: "Q3K" }])
+        .withAlgorithm("mistralrs")
+        .withImportance(new Map([[name, importance]]))
+        .withBackend(backend)
+        .withLogging((line) => lines.push(line))
+        .build();
+      const row = model.report.tensors.find(({ tensor }) => tensor === name)!;
+      expect(row.importance).toBe("used");
+      expect(row.reencodedBlocks).toBe(256);
+      expect(lines.at(-1)).toMatch(/; 256 super-blocks encoded again without their importance/);
+      expect((await model.logits(TOKENS)).every(Number.isFinite)).toBe(true);
+      await model.dispose();
+    },
+  );
+
   test("a conversation goes through the chat template", async () => {
     const model = await new TextModelBuilder(FOLDER).build();
     const messages = [{ role: "user", content: "The database connection" }];

@@ -9,11 +9,19 @@ import { wasm } from "../../src/backends/wasm.js";
 import type { Directory } from "../../src/files/directory.js";
 import { openModel } from "../../src/load.js";
 import { LanguageModel } from "../../src/model/language-model.js";
+import { createSampler } from "../../src/model/sampler.js";
 import { placeModel } from "../../src/place.js";
 import { plan } from "../../src/plan.js";
 import type { TopologyRule } from "../../src/topology.js";
 import { makeCheckpoint, readExpected } from "../fixtures/architecture.js";
-import { bits, differingBits, largestDifference, openLanguageModel } from "../model/support.js";
+import {
+  bits,
+  CONTINUED,
+  differingBits,
+  largestDifference,
+  openLanguageModel,
+  PROMPT_TOKENS,
+} from "../model/support.js";
 
 const FIXTURES = readdirSync(new URL("../fixtures/architectures", import.meta.url));
 /** Between them they have every operation, and every way in which columns are shared out. */
@@ -52,14 +60,24 @@ describe("wasm", () => {
 
   test.each(cases)("$name", (model) => compare(backend, model));
 
-  test.each(FIXTURES)("%s gives the expected logits to 1e-3", async (name) => {
-    const { inputIds, logits, shapes } = await readExpected(name);
-    const { model } = await openLanguageModel(await makeCheckpoint(name), { backend });
-    const columns = shapes.inputIds[1];
-    const own = await model.logits(inputIds.subarray(0, columns));
-    expect(largestDifference(own, logits.subarray(0, own.length))).toBeLessThan(1e-3);
-    await model.dispose();
-  });
+  test.each(FIXTURES)(
+    "%s gives the expected logits to 1e-3, and the expected greedy tokens",
+    async (name) => {
+      const { inputIds, logits, greedy, shapes } = await readExpected(name);
+      const { model } = await openLanguageModel(await makeCheckpoint(name), { backend });
+      const columns = shapes.inputIds[1];
+      const own = await model.logits(inputIds.subarray(0, columns));
+      expect(largestDifference(own, logits.subarray(0, own.length))).toBeLessThan(1e-3);
+      const compared = CONTINUED[name] ?? greedy.length;
+      const options = {
+        maxTokens: compared - PROMPT_TOKENS,
+        sampler: createSampler({}, backend.logitKernels),
+      };
+      const tokens = await model.generate(greedy.subarray(0, PROMPT_TOKENS), options);
+      expect(tokens).toEqual([...greedy.subarray(PROMPT_TOKENS, compared)]);
+      await model.dispose();
+    },
+  );
 });
 
 test("experts of one layer may have types of their own, on every backend", async () => {

@@ -5,17 +5,16 @@ import { ARCHITECTURE_NAMES, ARCHITECTURES, findArchitecture } from "../../src/m
 import { parseConfig } from "../../src/model/config.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import { makeCheckpoint, readExpected } from "../fixtures/architecture.js";
-import { bits, differingBits, largestDifference, openLanguageModel } from "./support.js";
+import {
+  bits,
+  CONTINUED,
+  differingBits,
+  largestDifference,
+  openLanguageModel,
+  PROMPT_TOKENS,
+} from "./support.js";
 
 const FIXTURES = readdirSync(new URL("../fixtures/architectures", import.meta.url));
-/** Of the greedy sequences. */
-const PROMPT_TOKENS = 8;
-/**
- * Tokens of a greedy sequence that were generated from all tokens before them, where that is not all of them: once a text of
- * phi3 is longer than its original context of 32, the generator of transformers 5.17 drops its cache at every step.
- */
-const CONTINUED: Readonly<Record<string, number>> = { phi3: 33 };
-
 describe.each(FIXTURES)("%s", (name) => {
   const opened = makeCheckpoint(name).then((directory) => openLanguageModel(directory));
 

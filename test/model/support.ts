@@ -12,6 +12,14 @@ import { plan } from "../../src/plan.js";
 import { dequantize, quantize } from "../../src/quants/index.js";
 import type { IsqType } from "../../src/quants/table.js";
 
+/** Of the greedy sequences of fixtures. */
+export const PROMPT_TOKENS = 8;
+/**
+ * Tokens of a greedy sequence that were generated from all tokens before them, where that is not all of them: once a text of
+ * phi3 is longer than its original context of 32, the generator of transformers 5.17 drops its cache at every step.
+ */
+export const CONTINUED: Readonly<Record<string, number>> = { phi3: 33 };
+
 export interface Opened {
   readonly model: LanguageModel;
   readonly session: Session;
