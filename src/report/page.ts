@@ -29,7 +29,9 @@ export function renderPage(heading: string, { intro, sections }: Page): string {
 <title>${title}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff }
+.table { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+td { white-space: nowrap }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child, .words { text-align: left }
 svg { width: 100%; height: auto }
@@ -49,7 +51,8 @@ export function htmlTable<Row>(columns: readonly Column<Row>[], rows: readonly R
     const cells = columns.map((column) => `${open("td", column)}>${escapeHtml(column.cell(row))}</td>`);
     return `<tr>${cells.join("")}</tr>`;
   });
-  return `<table><thead><tr>${head.join("")}</tr></thead><tbody>${body.join("\n")}</tbody></table>`;
+  const table = `<table><thead><tr>${head.join("")}</tr></thead><tbody>${body.join("\n")}</tbody></table>`;
+  return `<div class="table" tabindex="0">${table}</div>`;
 }
 
 /** The same for the terminal. */

@@ -11,6 +11,8 @@ export interface Axis {
   readonly label: string;
   /** Plot log10 of the values. */
   readonly log?: boolean;
+  /** Values are counts: no ticks between whole numbers. */
+  readonly whole?: boolean;
 }
 
 const WIDTH = 720;
@@ -74,7 +76,7 @@ export function lines(
 ): string {
   const all = series.flatMap((s) => s.values);
   const length = Math.max(2, ...series.map((s) => s.values.length));
-  const scaleX = createScale([0, length - 1], x, LEFT, WIDTH - RIGHT);
+  const scaleX = createScale([0, length - 1], { ...x, whole: true }, LEFT, WIDTH - RIGHT);
   const scaleY = createScale(all, y, HEIGHT - BOTTOM, TOP);
   const body = series.map((s, index) => {
     const color = COLORS[index % COLORS.length];
@@ -110,9 +112,9 @@ function createScale(values: readonly number[], axis: Axis, from: number, to: nu
   const at = (v: number) => from + ((place(v) - low + margin) / (high - low + 2 * margin)) * (to - from);
   const ticks = [0, 1, 2, 3, 4].map((i) => {
     const t = low + ((high - low) * i) / 4;
-    return axis.log ? 10 ** t : t;
+    return axis.log ? 10 ** t : axis.whole ? Math.round(t) : t;
   });
-  return { at, ticks };
+  return { at, ticks: [...new Set(ticks)] };
 }
 
 function frame(title: string, x: Axis, y: Axis, scaleX: Scale, scaleY: Scale, body: string): string {
@@ -135,9 +137,9 @@ function frame(title: string, x: Axis, y: Axis, scaleX: Scale, scaleY: Scale, bo
 function format(v: number): string {
   if (!Number.isFinite(v)) return String(v);
   const magnitude = Math.abs(v);
-  return magnitude >= 100
+  return magnitude >= 100 || Number.isInteger(v)
     ? v.toFixed(0)
-    : magnitude >= 0.01 || v === 0
+    : magnitude >= 0.01
       ? v.toPrecision(3)
       : v.toExponential(1);
 }
