@@ -16,7 +16,7 @@ import { type ModelConfig, parseConfig } from "./model/config.js";
 import { headsOf } from "./model/gguf/architectures.js";
 import { configOfMetadata } from "./model/gguf/config.js";
 import { type Change, checkpointNameOf, type TensorRule } from "./model/gguf/names.js";
-import { gatherRows, interleavedRows, invertRows, transposeMatrix } from "./model/gguf/rows.js";
+import { gatherRows, interleavedRows, invertRows } from "./model/gguf/rows.js";
 
 export interface OpenedGguf {
   readonly files: GgufFiles;
@@ -64,7 +64,7 @@ function viewsOf(rules: readonly TensorRule[], entry: GgufEntry): View[] {
   const dtype = ggmlTypeOf(entry.typeId)?.isq ?? entry.dtype;
   const base = { dtype, from: entry, change };
   if (!match.name.includes("{e}")) {
-    const shape = change === "transpose" ? [...entry.shape].reverse() : entry.shape;
+    const shape = change === "row" ? [1, ...entry.shape] : entry.shape;
     return [{ ...base, name: match.name, shape, byteLength: entry.byteLength, start: 0 }];
   }
   const [experts, ...shape] = entry.shape;
@@ -123,7 +123,7 @@ function createCheckpoint(
     },
     locate(tensor) {
       const { from, start, change } = find(tensor);
-      const file = change === "none" ? files.fileOf(from.name) : null;
+      const file = change === "none" || change === "row" ? files.fileOf(from.name) : null;
       return file && { ...file, byteOffset: from.byteOffset + start };
     },
     close: () => files.close(),
@@ -132,7 +132,7 @@ function createCheckpoint(
 
 /** Bytes that can be restored by themselves: one, those of the rows of a head, or all. */
 function rowGroupBytes({ change, byteLength }: View, config: ModelConfig): number {
-  if (change === "none") return 1;
+  if (change === "none" || change === "row") return 1;
   if (change !== "rope-queries" && change !== "rope-keys") return byteLength;
   return byteLength / headCount(change, config);
 }
@@ -158,11 +158,6 @@ function restore(view: View, data: Uint8Array, rows: number, config: ModelConfig
         widen({ type, shape, data }).map((value) => value - 1),
         type,
       );
-    }
-    case "transpose": {
-      if (shape.length < 2) return data;
-      denseType(view);
-      return transposeMatrix(data, shape[1], shape[0], data.byteLength / (shape[0] * shape[1]));
     }
     default:
       return data;

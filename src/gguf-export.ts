@@ -15,10 +15,9 @@ import { type Fields, readInteger } from "./model/fields.js";
 import { ggufArchitectureOf, headsOf } from "./model/gguf/architectures.js";
 import { metadataOfConfig } from "./model/gguf/config.js";
 import { type Change, ggufNamesOf, type NameMatch } from "./model/gguf/names.js";
-import { gatherRows, interleavedRows, transposeMatrix } from "./model/gguf/rows.js";
+import { gatherRows, interleavedRows } from "./model/gguf/rows.js";
 import type { Plan } from "./plan.js";
 import type { IsqType } from "./quants/table.js";
-import { elementCount } from "./quants/tensor.js";
 import type { SaveFile, SaveTarget } from "./save.js";
 
 /** A tensor that the model has: as in the checkpoint, or quantized. */
@@ -164,8 +163,8 @@ function planPiece({ match, parts }: Group, fields: Fields, dense: DenseType | u
   const { change } = match.rule;
   const shape = changedShape(change, first.shape);
   const type = typeInFile(name, shape, first, dense);
-  if (change !== "none" && !isMovable(change) && type.isq !== null) {
-    throw tensorError("gguf/type", first, `is transposed in GGUF files and cannot be ${first.type}`);
+  if (change === "plus-one" && type.isq !== null) {
+    throw tensorError("gguf/type", first, `has other values in GGUF files and cannot be ${first.type}`);
   }
   return {
     name,
@@ -180,11 +179,6 @@ function planPiece({ match, parts }: Group, fields: Fields, dense: DenseType | u
       return changeData(change, retype(tensor, type), rowGroupOf(change, first.shape, fields));
     },
   };
-}
-
-/** Whether a change moves whole rows, which quantized tensors allow. */
-function isMovable(change: Change): boolean {
-  return change === "rope-queries" || change === "rope-keys";
 }
 
 /** ggml computes with vectors, norms, routers and positions in F32 only; everything else stays as it is. */
@@ -215,12 +209,11 @@ function retype(tensor: Tensor, type: GgmlType): Tensor {
 }
 
 function changedShape(change: Change, shape: readonly number[]): readonly number[] {
-  return change === "transpose" ? [...shape].reverse() : shape;
+  return change === "row" ? shape.slice(1) : shape;
 }
 
 /** Rows that the change needs together; 0: all. */
 function rowGroupOf(change: Change, shape: readonly number[], fields: Fields): number {
-  if (change === "transpose") return 0;
   if (change !== "rope-queries" && change !== "rope-keys") return 1;
   const { heads, kvHeads } = headsOf(fields);
   return shape[0] / (change === "rope-queries" ? heads : kvHeads);
@@ -232,10 +225,6 @@ function changeData(change: Change, tensor: Tensor, rowGroup: number): Uint8Arra
     case "rope-queries":
     case "rope-keys":
       return gatherRows(data, interleavedRows(shape[0], shape[0] / rowGroup));
-    case "transpose":
-      return shape.length < 2
-        ? data
-        : transposeMatrix(data, shape[0], shape[1], data.byteLength / elementCount(shape));
     case "plus-one":
       return narrow(
         widen(tensor as DenseTensor).map((value) => value + 1),

@@ -154,7 +154,7 @@ function readYarn(config: Fields, scaling: Fields) {
 }
 
 /** YaRN's scale of queries and keys for a context that is `factor` times as long. */
-function yarnScale(factor: number, scale: number): number {
+export function yarnScale(factor: number, scale = 1): number {
   return factor <= 1 ? 1 : 0.1 * scale * log64(factor) + 1;
 }
 

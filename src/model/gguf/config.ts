@@ -3,7 +3,13 @@
 import type { GgufEntry, GgufFiles } from "../../files/gguf-split.js";
 import type { GgufMetadata, GgufValue } from "../../files/gguf-values.js";
 import type { ModelConfig } from "../config.js";
-import { type GgufArchitecture, ggufArchitecture, ggufArchitectureOf, headsOf } from "./architectures.js";
+import {
+  type GgufArchitecture,
+  ggufArchitecture,
+  ggufArchitectureOf,
+  headsOf,
+  statedFields,
+} from "./architectures.js";
 import { fieldOfKey, type Keys, metadataError, readNumberKey, readTextKey, valueOfField } from "./keys.js";
 import { type FactorTensor, ropeKeys, ropeParameters } from "./rope.js";
 
@@ -18,8 +24,9 @@ export interface ModelMetadata {
 /** The hyper-parameters of a config.json as metadata. Throws `architecture/unknown`, `config/*`. */
 export function metadataOfConfig(config: ModelConfig, vocabulary: number): ModelMetadata {
   const architecture = ggufArchitectureOf(config);
-  const { fields } = config;
-  const { kvHeads, headWidth } = headsOf(fields);
+  const fields = statedFields(architecture, config);
+  architecture.check?.(fields);
+  const { kvHeads, keyWidth, valueWidth, rotaryWidth } = (architecture.heads ?? headsOf)(fields);
   const metadata = new Map<string, GgufValue>([
     ["general.architecture", { type: "string", value: architecture.name }],
     ["general.type", { type: "string", value: "model" }],
@@ -30,13 +37,18 @@ export function metadataOfConfig(config: ModelConfig, vocabulary: number): Model
   add("vocab_size", { type: "u32", value: vocabulary });
   for (const key of architecture.keys) add(key.key, valueOfField(fields, key));
   add("attention.head_count_kv", { type: "u32", value: kvHeads });
-  add("attention.key_length", { type: "u32", value: headWidth });
-  add("attention.value_length", { type: "u32", value: headWidth });
-  add("rope.dimension_count", { type: "u32", value: headWidth });
-  const rope = ropeKeys(fields, headWidth);
-  for (const [key, value] of rope.keys) add(key, value);
+  const defaults = architecture.rope ? architecture.rope(fields) : {};
+  let factors: readonly FactorTensor[] = [];
+  if (defaults) {
+    add("attention.key_length", { type: "u32", value: keyWidth });
+    add("attention.value_length", { type: "u32", value: valueWidth });
+    add("rope.dimension_count", { type: "u32", value: rotaryWidth });
+    const rope = ropeKeys(fields, rotaryWidth, defaults);
+    for (const [key, value] of rope.keys) add(key, value);
+    factors = rope.tensors;
+  }
   for (const [key, value] of architecture.writeKeys?.(fields) ?? []) add(key, value);
-  return { architecture, metadata, factors: rope.tensors };
+  return { architecture, metadata, factors };
 }
 
 export interface ConfigOfMetadata {
@@ -72,8 +84,14 @@ export async function configOfMetadata(
   config["tie_word_embeddings"] = !tensors.has("output.weight");
   config["attention_bias"] = tensors.has("blk.0.attn_q.bias");
   config["mlp_bias"] = tensors.has("blk.0.ffn_down.bias");
-  config["rope_parameters"] = await ropeParameters(keys, readTensor);
-  Object.assign(config, tokenIds(keys), architecture.readFields?.(keys));
+  const rotaryWidth = readNumberKey(keys, "rope.dimension_count");
+  if (rotaryWidth !== undefined && headWidth !== undefined && rotaryWidth < headWidth) {
+    config["partial_rotary_factor"] = rotaryWidth / headWidth;
+  }
+  if (architecture.rope?.({ file, path: "", values: config }) !== null) {
+    config["rope_parameters"] = await ropeParameters(keys, readTensor);
+  }
+  Object.assign(config, tokenIds(keys), architecture.readFields?.(keys, config, tensors));
   return { architecture, config };
 }
 

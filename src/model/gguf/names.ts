@@ -1,6 +1,6 @@
 /**
  * Tensor names: Hugging Face checkpoints on one side, GGUF files on the other. Both are patterns with `{l}` for the layer and
- * `{e}` for the expert; the suffix (`.weight`, `.bias`) is the same on both sides unless the pattern has one of its own.
+ * `{e}` for the expert; the suffix (`.weight`, `.bias`) is the same on both sides unless a pattern has one of its own.
  */
 
 /** What happens to the data between the two. */
@@ -12,8 +12,8 @@ export type Change =
   | "rope-keys"
   /** The file has the weight plus one. */
   | "plus-one"
-  /** The file has the matrix transposed. */
-  | "transpose";
+  /** A matrix of one row, which is a vector in the file. */
+  | "row";
 
 export interface TensorRule {
   /** Checkpoint pattern: `model.layers.{l}.self_attn.q_proj`. */
@@ -52,7 +52,7 @@ export function checkpointNameOf(rules: readonly TensorRule[], gguf: string): Na
 const SUFFIX = /\.(weight|bias)$/;
 
 function match(rule: TensorRule, from: string, to: string, name: string): NameMatch | null {
-  const own = SUFFIX.test(from);
+  const own = SUFFIX.test(from) || SUFFIX.test(to);
   const suffix = own ? "" : (SUFFIX.exec(name)?.[0] ?? null);
   if (suffix === null) return null;
   const found = patternOf(from).exec(name.slice(0, name.length - suffix.length));

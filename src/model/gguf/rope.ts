@@ -1,8 +1,9 @@
 /** Rotary scalings: config.json's object on one side, keys and tensors of factors on the other. */
 
 import type { GgufValue } from "../../files/gguf-values.js";
-import { type Fields, fieldValue, invalidField, readNumber, readObject } from "../fields.js";
-import { parseRope, ropeTable } from "../rope.js";
+import { log64 } from "../../math.js";
+import { type Fields, invalidField } from "../fields.js";
+import { parseRope, type RopeDefaults, type RopeScaling, ropeTable, ropeUse, yarnScale } from "../rope.js";
 import { type Keys, metadataError, needNumberKey, readNumberKey, readTextKey, shortenFloat } from "./keys.js";
 
 /** A tensor of factors that no checkpoint has. */
@@ -21,74 +22,77 @@ export const ROPE_FACTORS = "rope_freqs.weight";
 export const LONG_FACTORS = "rope_factors_long.weight";
 export const SHORT_FACTORS = "rope_factors_short.weight";
 
-const POSITIVE = { minimum: 1e-30, maximum: 1e30 };
-
 /** What a file says of the rotary embedding over `rotaryWidth` elements per head. Throws `config/invalid`. */
-export function ropeKeys(config: Fields, rotaryWidth: number): RopeKeys {
-  const newer = readObject(config, "rope_parameters");
-  const scaling = newer ?? readObject(config, "rope_scaling");
-  const olderTheta = readNumber(config, "rope_theta", POSITIVE, 10000);
-  const theta = scaling ? readNumber(scaling, "rope_theta", POSITIVE, olderTheta) : olderTheta;
-  const keys = new Map<string, GgufValue>([["rope.freq_base", { type: "f32", value: theta }]]);
-  const kind = String(
-    (scaling && (fieldValue(scaling, "rope_type") ?? fieldValue(scaling, "type"))) ?? "default",
-  );
-  if (scaling === null || kind === "default") return { keys, tensors: [] };
-  const number = (key: string, field: string) => {
-    keys.set(key, { type: "f32", value: readNumber(scaling, field, POSITIVE) });
-  };
-  const originalContext = (fields: Fields) => {
-    const value = readNumber(fields, "original_max_position_embeddings", POSITIVE);
+export function ropeKeys(config: Fields, rotaryWidth: number, defaults: RopeDefaults = {}): RopeKeys {
+  const scaling = parseRope(config, defaults);
+  const keys = new Map<string, GgufValue>();
+  const add = (key: string, value: number) => keys.set(`rope.${key}`, { type: "f32", value });
+  const name = (value: string) => keys.set("rope.scaling.type", { type: "string", value });
+  const contextKey = (value: number) =>
     keys.set("rope.scaling.original_context_length", { type: "u32", value });
-    return value;
-  };
-  switch (kind) {
+  add("freq_base", scaling.theta);
+  switch (scaling.kind) {
+    case "default":
+      return { keys, tensors: [] };
     case "linear":
-      keys.set("rope.scaling.type", { type: "string", value: kind });
-      number("rope.scaling.factor", "factor");
+      name("linear");
+      add("scaling.factor", scaling.factor);
       return { keys, tensors: [] };
     case "llama3": {
-      const plain = ropeTable({ kind: "default", theta }, rotaryWidth).frequencies;
-      const scaled = ropeTable(parseRope(config), rotaryWidth).frequencies;
-      return {
-        keys,
-        tensors: [{ name: ROPE_FACTORS, values: Float32Array.from(plain, (f, i) => f / scaled[i]) }],
-      };
+      const plain = ropeTable({ kind: "default", theta: scaling.theta }, rotaryWidth).frequencies;
+      const scaled = ropeTable(scaling, rotaryWidth).frequencies;
+      const values = Float32Array.from(plain, (frequency, i) => frequency / scaled[i]);
+      return { keys, tensors: [{ name: ROPE_FACTORS, values }] };
     }
-    case "factors":
-      return { keys, tensors: [{ name: ROPE_FACTORS, values: readFactors(scaling, kind, rotaryWidth / 2) }] };
-    case "longrope":
-    case "su": {
-      keys.set("rope.scaling.type", { type: "string", value: "longrope" });
-      const original = originalContext(
-        fieldValue(scaling, "original_max_position_embeddings") ? scaling : config,
-      );
-      const ratio = readNumber(config, "max_position_embeddings", POSITIVE) / original;
-      const computed = ratio > 1 ? Math.sqrt(1 + Math.log(ratio) / Math.log(original)) : 1;
-      const factor = readNumber(scaling, "attention_factor", POSITIVE, computed);
-      keys.set("rope.scaling.attn_factor", { type: "f32", value: factor });
+    case "factors": {
+      ropeTable(scaling, rotaryWidth); // which refuses another number of factors
+      return { keys, tensors: [{ name: ROPE_FACTORS, values: Float32Array.from(scaling.factors) }] };
+    }
+    case "yarn":
+      name("yarn");
+      contextKey(scaling.originalContext);
+      for (const [key, value] of yarnKeys(config, scaling)) add(`scaling.${key}`, value);
+      return { keys, tensors: [] };
+    case "longrope": {
+      name("longrope");
+      contextKey(scaling.originalContext);
+      const { short, long } = scaling;
+      ropeUse(scaling, rotaryWidth);
+      if (short.magnitude !== long.magnitude) {
+        const limit = `${long.magnitude}, as for long contexts, to be written as GGUF`;
+        throw invalidField(config, "short_mscale", short.magnitude, limit);
+      }
+      add("scaling.attn_factor", short.magnitude);
       const tensors = [
-        { name: LONG_FACTORS, values: readFactors(scaling, "long_factor", rotaryWidth / 2) },
-        { name: SHORT_FACTORS, values: readFactors(scaling, "short_factor", rotaryWidth / 2) },
+        { name: LONG_FACTORS, values: Float32Array.from(long.factors) },
+        { name: SHORT_FACTORS, values: Float32Array.from(short.factors) },
       ];
       return { keys, tensors };
     }
-    default:
-      throw invalidField(
-        scaling,
-        "rope_type",
-        kind,
-        "default, linear, llama3 or longrope to be written as GGUF",
-      );
   }
 }
 
-function readFactors(scaling: Fields, name: string, length: number): Float32Array {
-  const value = fieldValue(scaling, name);
-  const isFactor = (factor: unknown) => typeof factor === "number" && factor > 0 && factor < 1e6;
-  if (Array.isArray(value) && value.length === length && value.every(isFactor))
-    return Float32Array.from(value);
-  throw invalidField(scaling, name, value, `a list of ${length} factors`);
+type Yarn = Extract<RopeScaling, { kind: "yarn" }>;
+
+/**
+ * llama.cpp's ramp of whole pairs, its magnitude (YaRN's usual one times `attn_factor`), and for latent attention the scale of the scores, of which it knows
+ * 0.1 · mscale_all_dim.
+ */
+function* yarnKeys(config: Fields, scaling: Yarn): Generator<readonly [string, number]> {
+  const { factor, magnitude, scoreScale, fastTurns, slowTurns, truncate } = scaling;
+  if (!truncate) throw invalidField(config, "rope_scaling", "truncate: false", "true to be written as GGUF");
+  yield ["factor", factor];
+  if (fastTurns !== 32) yield ["yarn_beta_fast", fastTurns];
+  if (slowTurns !== 1) yield ["yarn_beta_slow", slowTurns];
+  if (scoreScale === 1) {
+    if (Math.abs(magnitude - yarnScale(factor)) > 1e-7) yield ["attn_factor", magnitude / yarnScale(factor)];
+    return;
+  }
+  // With it llama.cpp leaves cosines and sines as they are.
+  yield ["yarn_log_multiplier", (scoreScale - 1) / log64(factor)];
+  if (magnitude !== 1) {
+    throw invalidField(config, "mscale", magnitude, "the same as mscale_all_dim to be written as GGUF");
+  }
 }
 
 /** `rope_parameters` of config.json. `readFactors` gives a tensor of the file as binary32, or null. Throws `gguf/metadata`. */
@@ -103,6 +107,7 @@ export async function ropeParameters(
   if (kind === "linear") {
     return { rope_type: "linear", rope_theta, factor: needNumberKey(keys, "rope.scaling.factor") };
   }
+  if (kind === "yarn") return { rope_type: kind, rope_theta, ...yarnParameters(keys) };
   const [long, short] = [await readTensor(LONG_FACTORS), await readTensor(SHORT_FACTORS)];
   if (long !== null && short !== null) {
     const original = readNumberKey(keys, "rope.scaling.original_context_length");
@@ -119,4 +124,19 @@ export async function ropeParameters(
   if (factors !== null) return { rope_type: "factors", rope_theta, factors: [...factors] };
   if (kind === "none") return { rope_type: "default", rope_theta };
   throw metadataError(file, typeKey, `is ${kind}, which is not supported`, kind);
+}
+
+function yarnParameters(keys: Keys): Record<string, unknown> {
+  const factor = needNumberKey(keys, "rope.scaling.factor");
+  const original = readNumberKey(keys, "rope.scaling.original_context_length");
+  const multiplier = readNumberKey(keys, "rope.scaling.yarn_log_multiplier");
+  const all = multiplier === undefined ? undefined : shortenFloat(Math.fround(multiplier * 10));
+  const own = readNumberKey(keys, "rope.scaling.attn_factor") ?? 1;
+  return {
+    factor,
+    ...(original !== undefined && { original_max_position_embeddings: original }),
+    beta_fast: readNumberKey(keys, "rope.scaling.yarn_beta_fast") ?? 32,
+    beta_slow: readNumberKey(keys, "rope.scaling.yarn_beta_slow") ?? 1,
+    ...(all ? { mscale: all, mscale_all_dim: all } : { attention_factor: own * yarnScale(factor) }),
+  };
 }
