@@ -2,10 +2,10 @@
 
 import type { Backend, Session } from "./backends/backend.js";
 import { type CalibrationProgress, collectFromText, importanceOfCollected } from "./calibrate.js";
-import type { OpenedModel } from "./load.js";
+import { type OpenedModel, openTokenizerOf } from "./load.js";
 import { LanguageModel } from "./model/language-model.js";
 import { type RunningOptions, scheduleOf } from "./model/paging.js";
-import { openTokenizer, type Tokenizer } from "./model/tokenizer.js";
+import type { Tokenizer } from "./model/tokenizer.js";
 import { placeModel } from "./place.js";
 import { type Plan, type PlanRequest, plan } from "./plan.js";
 import type { QuantizeModelOptions, QuantizeReport } from "./quantize.js";
@@ -26,7 +26,7 @@ export async function openLoading(
   backend: Backend,
   running: RunningOptions,
 ): Promise<Loading> {
-  const tokenizer = await openTokenizer(opened.directory, opened.config);
+  const tokenizer = await openTokenizerOf(opened);
   const schedule = scheduleOf(opened.program, running);
   const session = await backend.open(opened.program, schedule);
   const language = new LanguageModel(opened.program, session, schedule);

@@ -16,6 +16,7 @@ import { ggufArchitectureOf, headsOf } from "./model/gguf/architectures.js";
 import { metadataOfConfig } from "./model/gguf/config.js";
 import { type Change, ggufNamesOf, type NameMatch } from "./model/gguf/names.js";
 import { gatherRows, interleavedRows } from "./model/gguf/rows.js";
+import { NO_TOKENIZER } from "./model/gguf/tokenizer-write.js";
 import type { Plan } from "./plan.js";
 import type { IsqType } from "./quants/table.js";
 import type { SaveFile, SaveTarget } from "./save.js";
@@ -52,7 +53,7 @@ export interface GgufExportOptions {
   readonly name?: string;
   /** Type of dense matrices; as they are when absent. Vectors, norms, routers and positions are always F32. */
   readonly dense?: DenseType;
-  /** Keys of the tokenizer; see model/gguf/tokenizer.ts. Without them the file has none. */
+  /** Keys of the tokenizer; see model/gguf/tokenizer-write.ts. Without them the file has none. */
   readonly tokenizer?: GgufMetadata;
   /** Keys that follow, where the file has none of their name. */
   readonly further?: GgufMetadata;
@@ -124,8 +125,6 @@ function placePieces(pieces: readonly GgufPiece[], layout: GgufLayout): Pick<Sav
   }
   return { fixed, targets };
 }
-
-const NO_TOKENIZER: GgufMetadata = new Map([["tokenizer.ggml.model", { type: "string", value: "none" }]]);
 
 /** The parts of one tensor of the file: one, or one per expert. */
 interface Group {

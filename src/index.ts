@@ -60,6 +60,15 @@ export { formatTable } from "./report/text.js";
 export type { Generated, GenerateRequest, Piece, Prompt } from "./run.js";
 export { TextModel } from "./run.js";
 export type {
+  ChatCompletion,
+  ChatCompletionRequest,
+  GgufModel,
+  PlainModel,
+  RunnerOptions,
+  WhichModel,
+} from "./runner.js";
+export { Runner, Which } from "./runner.js";
+export type {
   SensitivityOptions,
   SensitivityProgress,
   SensitivityResult,

@@ -9,6 +9,8 @@ import { type OpenedGguf, openGgufCheckpoint } from "./gguf-checkpoint.js";
 import { LIMITS } from "./limits.js";
 import { compileModel } from "./model/architectures/index.js";
 import { type ModelConfig, parseConfig } from "./model/config.js";
+import { tokenizerOfMetadata } from "./model/gguf/tokenizer-read.js";
+import { createTokenizer, openTokenizer, type Tokenizer } from "./model/tokenizer.js";
 import type { SourceTensor } from "./plan.js";
 import { type IsqType, TYPE_NAMES, TYPES } from "./quants/table.js";
 import { presentCheckpoint, shapeError } from "./stored.js";
@@ -17,6 +19,8 @@ import { openUqffCheckpoint } from "./uqff-checkpoint.js";
 /** A model that is open but not loaded: no weight has been read. */
 export interface OpenedModel {
   readonly directory: Directory;
+  /** The folder whose tokenizer it has, where that is not the model's. */
+  readonly tokenizerDirectory: Directory | null;
   readonly config: ModelConfig;
   readonly program: Program;
   readonly checkpoint: Checkpoint;
@@ -33,6 +37,8 @@ export interface OpenOptions {
   readonly gguf?: string;
   /** UQFF shards of the folder to take the weights from; see {@link openUqffCheckpoint} for the ways to name them. */
   readonly uqff?: string;
+  /** A folder to take the tokenizer from. */
+  readonly tokenizer?: Directory;
 }
 
 /**
@@ -48,7 +54,8 @@ export async function openModel(
     architecture,
     gguf: file,
     uqff,
-  } = typeof options === "string" ? { architecture: options } : options;
+    tokenizer,
+  }: OpenOptions = typeof options === "string" ? { architecture: options } : options;
   if (file !== undefined && uqff !== undefined) {
     const message = `the weights are either in the GGUF file ${file} or in the UQFF files ${uqff}, not in both`;
     throw new IsqError("option/conflict", message, { field: "fromUqff", value: uqff, limit: file });
@@ -65,11 +72,29 @@ export async function openModel(
     const checkpoint = opened.format === "safetensors" ? presentCheckpoint(opened, program) : opened;
     const sourceOf = (weight: WeightSpec) => findSource(checkpoint, weight);
     for (const weight of program.weights) sourceOf(weight);
-    return { directory, config, program, checkpoint, gguf, sourceOf };
+    return { directory, tokenizerDirectory: tokenizer ?? null, config, program, checkpoint, gguf, sourceOf };
   } catch (error) {
     await opened?.close();
     throw error;
   }
+}
+
+/**
+ * The tokenizer of a model: the tokenizer.json of the folder that was named for it or else of the model's, else what the GGUF
+ * file says. Throws `tokenizer/missing`, `tokenizer/invalid`, `gguf/metadata`.
+ */
+export async function openTokenizerOf({
+  directory,
+  tokenizerDirectory,
+  config,
+  gguf,
+}: Pick<OpenedModel, "directory" | "tokenizerDirectory" | "config" | "gguf">): Promise<Tokenizer> {
+  const folder = tokenizerDirectory ?? directory;
+  const inside = gguf !== null && !(await folder.has("tokenizer.json")) && tokenizerDirectory === null;
+  const definition = inside ? tokenizerOfMetadata(gguf.files.metadata, gguf.files.name) : null;
+  if (!definition) return openTokenizer(folder, config);
+  const { tokenizerJson, settingsJson, defaults } = definition;
+  return createTokenizer(tokenizerJson, settingsJson, { beginToken: config.beginToken, ...defaults });
 }
 
 /** The weights that a model of this config.json has. Throws `config/*`, `architecture/unknown`. */

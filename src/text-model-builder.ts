@@ -30,6 +30,7 @@ import { checkDevice, type TopologyRule } from "./topology.js";
 import {
   measureOutput,
   planOutputs,
+  readTokenizerKeys,
   saveFormatOf,
   type WriteOptions,
   type WriteReport,
@@ -63,6 +64,8 @@ export class TextModelBuilder {
   #log: ((line: string) => void) | undefined;
   #running: RunningOptions = {};
   #fromUqff: string | undefined;
+  #fromGguf: string | undefined;
+  #tokenizer: string | Directory | undefined;
   #writeUqff: string | undefined;
 
   /**
@@ -133,6 +136,21 @@ export class TextModelBuilder {
    */
   fromUqff(files: string): this {
     this.#fromUqff = files;
+    return this;
+  }
+
+  /** Take config and weights from a GGUF file of the model's folder, or any shard of one. */
+  fromGguf(file: string): this {
+    this.#fromGguf = file;
+    return this;
+  }
+
+  /**
+   * Take tokenizer.json from another folder, a path or a {@link Directory}. Without it the model's folder has it, or the GGUF
+   * file says what it is.
+   */
+  withTokModelId(folder: string | Directory): this {
+    this.#tokenizer = folder;
     return this;
   }
 
@@ -242,7 +260,8 @@ export class TextModelBuilder {
     const opened = await this.#open();
     try {
       const jobs = planOutputs(opened, await this.#readRequest(opened), path, types);
-      return jobs.map((job) => ({ ...job, ...measureOutput(opened, job) }));
+      const tokenizer = saveFormatOf(path) === "gguf" ? await readTokenizerKeys(opened) : undefined;
+      return jobs.map((job) => ({ ...job, ...measureOutput(opened, job, tokenizer) }));
     } finally {
       await opened.checkpoint.close();
     }
@@ -370,13 +389,18 @@ export class TextModelBuilder {
   }
 
   async #open(): Promise<OpenedModel> {
+    const tokenizer =
+      typeof this.#tokenizer === "string" ? await openFolder(this.#tokenizer) : this.#tokenizer;
     const options = {
+      ...(tokenizer && { tokenizer }),
       ...(this.#architecture !== undefined && { architecture: this.#architecture }),
       ...(this.#fromUqff !== undefined && { uqff: this.#fromUqff }),
+      ...(this.#fromGguf !== undefined && { gguf: this.#fromGguf }),
     };
     if (typeof this.#model !== "string") return openModel(this.#model, options);
     const [, folder = ".", file, ending] = /^(.*[/\\])?([^/\\]+\.(gguf|uqff))$/i.exec(this.#model) ?? [];
-    if (file === undefined) return openModel(await openFolder(this.#model), options);
+    if (file === undefined || this.#fromGguf !== undefined)
+      return openModel(await openFolder(this.#model), options);
     if (this.#fromUqff !== undefined) {
       const message = `the model is ${this.#model}, and weights from ${this.#fromUqff} need a folder`;
       throw new IsqError("option/conflict", message, { field: "fromUqff", value: this.#fromUqff });

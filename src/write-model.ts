@@ -11,7 +11,9 @@ import { openSafetensors } from "./files/safetensors.js";
 import { readRange } from "./files/source.js";
 import { storedName } from "./files/uqff.js";
 import { planGgufSave } from "./gguf-export.js";
-import type { OpenedModel } from "./load.js";
+import { shareHead } from "./gguf-head.js";
+import { type OpenedModel, openTokenizerOf } from "./load.js";
+import { tokenizerKeys } from "./model/gguf/tokenizer-write.js";
 import { type Plan, type PlanRequest, plan } from "./plan.js";
 import {
   describeProvenance,
@@ -55,7 +57,7 @@ export function saveFormatOf(path: string): SaveFormat {
  * `option/invalid` for a type that comes twice, and as plan.
  */
 export function planOutputs(
-  { program, sourceOf }: OpenedModel,
+  { program, sourceOf, config }: OpenedModel,
   request: PlanRequest,
   path: string,
   names: readonly (string | null)[],
@@ -69,24 +71,34 @@ export function planOutputs(
   const stem = path.slice(0, -format.length - 1);
   return types.map((type) => {
     const own = type === null || types.length === 1 ? path : `${stem}-${storedName(type)}.${format}`;
-    return { path: own, plan: plan(program, sourceOf, { ...request, type }) };
+    const decided = plan(program, sourceOf, { ...request, type });
+    return { path: own, plan: format === "gguf" ? shareHead(decided, config, request) : decided };
   });
 }
 
-/** Lays out the file of a plan. Throws as planGgufSave and planSafetensorsSave. */
+/** What a GGUF file says of a model's tokenizer, where it has one in a folder. Throws `tokenizer/invalid`. */
+export async function readTokenizerKeys(opened: OpenedModel): Promise<GgufMetadata | undefined> {
+  const { tokenizerDirectory, directory, config, program } = opened;
+  if (!(await (tokenizerDirectory ?? directory).has("tokenizer.json"))) return undefined;
+  const tokenizer = await openTokenizerOf(opened);
+  return tokenizerKeys(tokenizer, program.vocabulary, config.endTokens);
+}
+
+/** Lays out the file of a plan; a source's own tokenizer comes before `tokenizer`. Throws as planGgufSave and planSafetensorsSave. */
 export function planFile(
   format: "gguf" | "safetensors",
   { config, gguf }: OpenedModel,
   plan: Plan,
   provenance: Provenance = {},
+  tokenizer?: GgufMetadata,
 ): SaveFile {
   if (format === "safetensors") {
     return planSafetensorsSave(plan, { format: "pt", ...provenanceTexts(provenance) });
   }
   const kept = new Map([...(gguf?.files.metadata ?? [])].filter(([key]) => !REPLACED.test(key)));
   const further: GgufMetadata = new Map([...provenanceKeys(provenance), ...kept]);
-  const hasTokenizer = kept.has("tokenizer.ggml.model");
-  return planGgufSave(config, plan, { further, ...(hasTokenizer && { tokenizer: new Map() }) });
+  const own = kept.has("tokenizer.ggml.model") ? new Map() : tokenizer;
+  return planGgufSave(config, plan, { further, ...(own && { tokenizer: own }) });
 }
 
 /** Keys of a source file that say how it was split, aligned or quantized. */
@@ -96,13 +108,14 @@ const REPLACED = /^(split|quantize|isq)\.|^general\.(alignment|file_type|quantiz
 export function measureOutput(
   opened: OpenedModel,
   { plan, path }: WriteJob,
+  tokenizer?: GgufMetadata,
 ): { byteLength: number; peakByteLength: number } {
   const format = saveFormatOf(path);
   const files: SaveFile[] = [];
   if (format === "uqff") {
     const { shards, residual } = planUqff(plan, { stem: "model" });
     files.push(...shards.map(({ file }) => file), residual.file);
-  } else files.push(planFile(format, opened, plan));
+  } else files.push(planFile(format, opened, plan, {}, tokenizer));
   return {
     byteLength: files.reduce((sum, file) => sum + file.byteLength, 0),
     peakByteLength: Math.max(...files.map((file) => savePeakByteLength(file, plan))),
@@ -127,7 +140,8 @@ export async function writeModels(
     throw new IsqError("option/conflict", message, { field: "receipt", value: receipt });
   }
   for (const { path } of jobs) await checkReceipt(receiptPath(path, receipt), path, overwrite);
-  for (const job of jobs) measureOutput(opened, job); // refuses before hashing takes its time
+  const tokenizer = formats[0] === "gguf" ? await readTokenizerKeys(opened) : undefined;
+  for (const job of jobs) measureOutput(opened, job, tokenizer); // refuses before hashing takes its time
   const sources = await hashSources(opened.checkpoint, signal);
   const described = [];
   for (const job of jobs) {
@@ -136,7 +150,7 @@ export async function writeModels(
   }
   if (formats[0] === "uqff") return writeUqff(opened, described, backend, options);
   const reports: WriteReport[] = [];
-  for (const job of described) reports.push(await writeFile(opened, job, backend, options));
+  for (const job of described) reports.push(await writeFile(opened, { ...job, tokenizer }, backend, options));
   return reports;
 }
 
@@ -152,9 +166,14 @@ export async function writeModel(
   return report;
 }
 
+interface DescribedJob extends WriteJob {
+  readonly provenance: Provenance;
+  readonly tokenizer: GgufMetadata | undefined;
+}
+
 async function writeFile(
   opened: OpenedModel,
-  { plan, path, provenance }: WriteJob & { readonly provenance: Provenance },
+  { plan, path, provenance, tokenizer }: DescribedJob,
   backend: Backend,
   { overwrite = false, restart = false, receipt: wanted, ...options }: WriteOptions,
 ): Promise<WriteReport> {
@@ -162,7 +181,7 @@ async function writeFile(
   const { checkpoint } = opened;
   const format = saveFormatOf(path) as "gguf" | "safetensors";
   const receipt = receiptPath(path, wanted);
-  const file = planFile(format, opened, plan, provenance);
+  const file = planFile(format, opened, plan, provenance, tokenizer);
   const fingerprint = { ...provenance, byteLength: file.byteLength, header: await hashFixed(file) };
   const inputs = checkpoint.sources.flatMap((source) => source.path ?? []);
   const partial = await openPartialFile(path, file, { fingerprint, inputs, overwrite, restart });

@@ -7,6 +7,7 @@ import { type Directory, fromFiles } from "../src/files/directory.js";
 import type { GgufMetadata } from "../src/files/gguf-values.js";
 import { toBytes } from "../src/files/gguf-write.js";
 import { planGgufSave } from "../src/gguf-export.js";
+import { shareHead } from "../src/gguf-head.js";
 import type { OpenedModel } from "../src/load.js";
 import { type PlanRequest, plan } from "../src/plan.js";
 import type { IsqType } from "../src/quants/table.js";
@@ -23,7 +24,7 @@ export async function toGguf(
   opened: OpenedModel,
   { dense, tokenizer, chunkElements, ...request }: GgufRequest = {},
 ): Promise<Uint8Array> {
-  const decided = plan(opened.program, opened.sourceOf, { type: null, ...request });
+  const decided = shareHead(plan(opened.program, opened.sourceOf, { type: null, ...request }), opened.config);
   const options = { ...(dense && { dense }), ...(tokenizer && { tokenizer }) };
   const planned = planGgufSave(opened.config, decided, options);
   const sink = toBytes(planned.byteLength);

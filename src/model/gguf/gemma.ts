@@ -39,6 +39,7 @@ const SANDWICH: readonly TensorRule[] = [
 export const gemma: GgufArchitecture = {
   name: "gemma",
   modelTypes: { gemma: COMMON },
+  hasOwnHead: false,
   tensors: [...BODY, rule(`${LAYER}.post_attention_layernorm`, "blk.{l}.ffn_norm", "plus-one")],
   keys: [...SIZES, RMS],
   check(fields) {
@@ -117,6 +118,7 @@ const GEMMA2 = { layers: 46, period: 2 };
 export const gemma2: GgufArchitecture = {
   name: "gemma2",
   modelTypes: { gemma2: COMMON },
+  hasOwnHead: false,
   tensors: [...BODY, ...SANDWICH],
   keys: [...SIZES, RMS],
   check: (fields) => checkLater(fields, GEMMA2.layers),

@@ -17,6 +17,8 @@ export interface GgufArchitecture {
   readonly modelTypes: Readonly<Record<string, ConfigValues>>;
   readonly tensors: readonly TensorRule[];
   readonly keys: readonly KeyRule[];
+  /** Whether a file may have a head beside the embedding; true when absent. */
+  readonly hasOwnHead?: boolean;
   /** {@link headsOf} when absent. */
   heads?(fields: Fields): HeadShape;
   /** Where the rotary parameters are; null: positions are learned. Those of the config when absent. */

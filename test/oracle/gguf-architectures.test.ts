@@ -1,0 +1,229 @@
+/**
+ * The GGUF files that we write, in the published llama.cpp build: each architecture loads there and computes what we compute,
+ * and its own quantizer makes the tensors that ours makes.
+ *
+ * Two of ggml's shortcuts are not ours, and are emulated where they matter: products with F16 weights round the activations
+ * to F16, and GELU comes from a table of F16 (ggml-cpu's vec.h).
+ */
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import type { Activation } from "../../src/backends/program.js";
+import { reference } from "../../src/backends/reference.js";
+import { wasm } from "../../src/backends/wasm.js";
+import { klDivergence } from "../../src/divergence.js";
+import type { Directory } from "../../src/files/directory.js";
+import { openGguf } from "../../src/files/gguf.js";
+import { fromBytes } from "../../src/files/source.js";
+import { type OpenedModel, openModel } from "../../src/load.js";
+import { LanguageModel } from "../../src/model/language-model.js";
+import { openTokenizer } from "../../src/model/tokenizer.js";
+import { openDirectory } from "../../src/node/directory.js";
+import { floatFromHalf, halfFromFloat } from "../../src/numerics.js";
+import { placeModel } from "../../src/place.js";
+import { type PlanRequest, plan } from "../../src/plan.js";
+import { makeCheckpoint, makeVariant } from "../fixtures/architecture.js";
+import { expectSame, ggufDirectory, toGguf } from "../gguf-support.js";
+import { largestDifference } from "../model/support.js";
+import { type Llama, openLlama } from "./llama.js";
+
+const round = (value: number) => floatFromHalf(halfFromFloat(value));
+
+/** The reference, with ggml's shortcuts. */
+vi.mock("../../src/backends/reference-kernels.js", async (load) => {
+  const kernels = await load<typeof import("../../src/backends/reference-kernels.js")>();
+  const geluTanh = (x: number) => {
+    if (x <= -10) return 0;
+    return x >= 10 ? x : round(kernels.ACTIVATIONS.geluTanh(round(x)));
+  };
+  const ACTIVATIONS: Record<Activation, (x: number) => number> = { ...kernels.ACTIVATIONS, geluTanh };
+  return { ...kernels, ACTIVATIONS };
+});
+vi.mock("../../src/backends/reference-linear.js", async (load) => {
+  const linear = await load<typeof import("../../src/backends/reference-linear.js")>();
+  const multiplyRows: typeof linear.multiplyRows = (weight, x, rows, out) => {
+    const { values, width } = x;
+    const isHalf = weight.type === "F16";
+    linear.multiplyRows(weight, isHalf ? { values: values.map(round), width } : x, rows, out);
+  };
+  return { ...linear, multiplyRows };
+});
+
+interface Subject {
+  readonly open: () => Promise<Directory>;
+  /** Tokens, where llama.cpp sees fewer positions or more than the model. */
+  readonly tokens?: number;
+  /** What is of interest shows in F32 alone. */
+  readonly plainOnly?: boolean;
+  /** A text instead of any tokens, for trained models. */
+  readonly text?: string;
+}
+
+const TEXT = "The database connection is closed when the transaction ends, and all locks are released";
+const fixture = (name: string, tokens?: number): [string, Subject] => [
+  name,
+  { open: () => makeCheckpoint(name), ...(tokens !== undefined && { tokens }) },
+];
+/** Without a rank of the queries llama.cpp takes 27 layers for what V2 Lite is. */
+const V2 = {
+  ...{ architectures: ["DeepseekV2ForCausalLM"], model_type: "deepseek_v2", topk_method: "greedy" },
+  ...{ n_group: 1, topk_group: 1, norm_topk_prob: false, routed_scaling_factor: 1.5 },
+};
+const YARN = { rope_type: "yarn", factor: 8, original_max_position_embeddings: 32, rope_theta: 10000 };
+const SUBJECTS: readonly [string, Subject][] = [
+  ["tiny-mistral", { open: () => openDirectory("models/tiny-mistral"), text: TEXT }],
+  ["tiny-mixtral", { open: () => openDirectory("models/tiny-mixtral"), text: TEXT }],
+  ...["llama", "llama-tied", "mixtral", "phi2", "phi3", "qwen2", "qwen3", "qwen2moe"].map((name) =>
+    fixture(name),
+  ),
+  // llama.cpp has no windows for these two: within them all see the same.
+  fixture("mistral", 16),
+  fixture("phi3-short", 24),
+  ...["qwen3moe", "gemma", "gemma2", "gemma3", "starcoder2", "olmo2", "granite", "gpt2", "deepseekv3"].map(
+    (name) => fixture(name),
+  ),
+  ["deepseekv2", { open: () => makeVariant("deepseekv3", V2) }],
+  ["smollm3", { open: () => makeVariant("smollm3", { no_rope_layers: null, layer_types: null }, 4) }],
+  ["llama, yarn", { open: () => makeVariant("llama", { rope_parameters: YARN }), plainOnly: true }],
+  [
+    "deepseekv3, yarn",
+    {
+      open: () => makeVariant("deepseekv3", { rope_parameters: { ...YARN, mscale: 1, mscale_all_dim: 1 } }),
+      plainOnly: true,
+    },
+  ],
+];
+/** Where activations rounded to F16 make the difference, and GELU's table. */
+const HAS_HALF = /^(deepseek|smollm3)/;
+const HAS_GELU = /^(phi2|gemma|starcoder2|gpt2)/;
+
+/** llama.cpp's numbers of file types. */
+const TYPES = [
+  ...([
+    ["Q4_0", 2],
+    ["Q4_1", 3],
+    ["Q8_0", 7],
+    ["Q5_0", 8],
+    ["Q5_1", 9],
+  ] as const),
+  ...([
+    ["Q2K", 10],
+    ["Q3K", 12],
+    ["Q4K", 15],
+    ["Q5K", 17],
+    ["Q6K", 18],
+  ] as const),
+];
+/** Everything takes minutes: without it each architecture has two of the types, and tiny-mistral all. */
+const slow = process.env["ISQ_SLOW"] === "1";
+
+let llama: Llama;
+let folder: string;
+beforeAll(async () => {
+  llama = await openLlama();
+  folder = mkdtempSync(join(tmpdir(), "isq-llama-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Our logits, from the file. */
+async function ours(bytes: Uint8Array, tokens: readonly number[], backend = wasm()): Promise<Float32Array> {
+  const opened = await openModel(ggufDirectory(bytes), { gguf: "model.gguf" });
+  const { program, checkpoint, sourceOf } = opened;
+  const session = await (await backend).open(program, { cachePositions: 64 });
+  await placeModel(plan(program, sourceOf, { type: null }), checkpoint, await backend, session);
+  return new LanguageModel(program, session, { cachePositions: 64 }).logits(tokens);
+}
+
+const emulated = (bytes: Uint8Array, tokens: readonly number[]) =>
+  ours(bytes, tokens, Promise.resolve(reference()));
+
+function theirs(bytes: Uint8Array, tokens: readonly number[]): Float32Array {
+  const file = join(folder, "model.gguf");
+  writeFileSync(file, bytes);
+  const model = llama.load(file);
+  try {
+    return model.logits(tokens);
+  } finally {
+    model.free();
+  }
+}
+
+describe.each(SUBJECTS)("%s", (name, { open, tokens: count = 40, text, plainOnly = false }) => {
+  let opened: OpenedModel;
+  let tokens: readonly number[] = Array.from({ length: count }, (_, i) => (i * 37 + 11) % 256);
+  beforeAll(async () => {
+    opened = await openModel(await open());
+    if (text === undefined) return;
+    const tokenizer = await openTokenizer(opened.directory, opened.config);
+    tokens = tokenizer.encode(text);
+  });
+
+  const note = (figure: string) => console.log(`${name}: ${figure}`);
+
+  test("F32 agrees", async () => {
+    const bytes = await toGguf(opened, { dense: "F32" });
+    const found = theirs(bytes, tokens);
+    const plain = largestDifference(found, await ours(bytes, tokens));
+    if (!HAS_GELU.test(name)) {
+      note(`F32 ${plain.toExponential(1)}`);
+      expect(plain).toBeLessThan(1e-3);
+      return;
+    }
+    const difference = largestDifference(found, await emulated(bytes, tokens));
+    note(`F32 ${difference.toExponential(1)} (without GELU's table ${plain.toExponential(1)})`);
+    expect(difference).toBeLessThan(1e-3);
+    expect(plain).toBeLessThan(1e-2);
+  });
+
+  if (plainOnly) return;
+
+  test("F16 agrees", async () => {
+    const bytes = await toGguf(opened, { dense: "F16" });
+    const found = theirs(bytes, tokens);
+    const plain = largestDifference(found, await ours(bytes, tokens));
+    if (!HAS_HALF.test(name)) {
+      note(`F16 ${plain.toExponential(1)}`);
+      expect(plain).toBeLessThan(1e-2);
+      return;
+    }
+    const difference = largestDifference(found, await emulated(bytes, tokens));
+    note(`F16 ${difference.toExponential(1)} (without rounding ${plain.toExponential(1)})`);
+    expect(difference).toBeLessThan(1e-2);
+    expect(plain).toBeLessThan(2e-2);
+  });
+
+  const index = SUBJECTS.findIndex(([other]) => other === name);
+  const all = slow || name === "tiny-mistral";
+  const some = TYPES.filter((_, i) => all || i % 5 === index % 5).map(([type]) => type);
+
+  test.each(some)("%s agrees", async (type) => {
+    const bytes = await toGguf(opened, { type, dense: "F32" });
+    const { vocabulary } = opened.program;
+    const { divergence } = klDivergence(theirs(bytes, tokens), await ours(bytes, tokens), vocabulary);
+    const mean = divergence.reduce((sum, value) => sum + value) / divergence.length;
+    note(`${type} KL ${mean.toExponential(1)}`);
+    expect(mean).toBeLessThan(1e-3);
+  });
+
+  const types = TYPES.filter(([type]) => some.includes(type));
+  test(`llama_model_quantize makes the same tensors of ${types.map(([type]) => type)}`, async () => {
+    const source = await toGguf(opened, { dense: "F16" });
+    const [from, to] = [join(folder, "f16.gguf"), join(folder, "quantized.gguf")];
+    writeFileSync(from, source);
+    const reopened = await openModel(ggufDirectory(source), { gguf: "model.gguf" });
+    for (const [type, fileType] of types) {
+      llama.quantize(from, to, fileType);
+      const topology: PlanRequest["topology"] = [{ pattern: /embed_tokens|wte/, isq: type }];
+      const made = await openGguf(fromBytes(await toGguf(reopened, { type, topology })));
+      const other = await openGguf(fromBytes(new Uint8Array(readFileSync(to))));
+      expect([...made.tensors.keys()].sort()).toEqual([...other.tensors.keys()].sort());
+      for (const [tensor, { dtype, shape }] of other.tensors) {
+        expect(made.tensors.get(tensor)).toMatchObject({ dtype, shape });
+        expectSame(await made.read(tensor), await other.read(tensor));
+      }
+      expect(made.tensors.get("token_embd.weight")!.dtype).toMatch(/^Q/);
+    }
+  });
+});
