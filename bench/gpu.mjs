@@ -4,7 +4,7 @@
 //   node bench/gpu.mjs --pack out/gpu                               makes out/gpu/gpu.tar.xz and out/gpu/run.sh for x86-64 Linux
 //
 // The packed folder needs a driver for Vulkan and nothing else: `bash run.sh RESULT_FOLDER [sections …]`. Sections:
-// products, codecs, variants, suites.
+// products, generation, codecs, variants, suites.
 import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";

@@ -7,13 +7,14 @@ import { GpuDevice } from "../../src/backends/webgpu-device.ts";
 import { upload } from "../../src/backends/webgpu-run.ts";
 import { destroyAtExit, openGpu } from "../../src/node/dawn.ts";
 import { makeValues, measureCodecs } from "./codecs.mjs";
+import { measureGeneration } from "./generation.mjs";
 import { measureProducts } from "./products.mjs";
 import { runSuites } from "./suites.mjs";
 import { createTimer, measureCopy } from "./timing.mjs";
 import { measureVariants } from "./variants.mjs";
 
 const [file, size = "small", ...chosen] = process.argv.slice(2);
-const SECTIONS = ["products", "codecs", "variants", "suites"];
+const SECTIONS = ["products", "generation", "codecs", "variants", "suites"];
 const sections = chosen.length > 0 ? chosen : SECTIONS;
 const small = size === "small"; // a software adapter: only whether it runs
 const SIZES = small
@@ -68,6 +69,10 @@ if (sections.some((section) => section !== "suites")) {
       copy,
       log,
     );
+    save();
+  }
+  if (sections.includes("generation")) {
+    report.generation = await measureGeneration({ size, rounds: small ? 1 : 5 }, copy, log);
     save();
   }
   if (sections.includes("codecs")) {

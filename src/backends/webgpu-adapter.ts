@@ -12,6 +12,8 @@ export interface AdapterDescription {
   readonly description: string;
   /** A GPU in software. */
   readonly isSoftware: boolean;
+  /** It has subgroups of 32 threads, always. */
+  readonly subgroups: boolean;
 }
 
 /** Opens the runtime's WebGPU where `navigator.gpu` is absent, or an adapter is asked for by name or number. */
@@ -41,9 +43,12 @@ export async function requestDevice(
     throw new IsqError("backend/unavailable", message, { field: "adapter" }, { cause });
   }
   const { vendor, architecture, device: model, description } = adapter.info;
+  const { subgroupMinSize, subgroupMaxSize } = adapter.info;
+  const subgroups = device.features.has("subgroups") && subgroupMinSize === 32 && subgroupMaxSize === 32;
   return {
     device,
     description: {
+      subgroups,
       name: nameOf(adapter.info),
       vendor,
       architecture,

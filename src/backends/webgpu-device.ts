@@ -16,13 +16,21 @@ export type BufferName =
 
 /**
  * What a kernel sees. `codec`: values, words, scratch, result, report. `linear`: activations, weights, sides, sums. `op`:
- * the step, slots, two arrays, a cache.
+ * the step, slots, two arrays, a cache. `fused`: three matrices, slots, a norm.
  */
-export type LayoutName = "codec" | "linear" | "op";
+export type LayoutName = "codec" | "linear" | "op" | "fused";
 
 const LAYOUTS: Readonly<Record<LayoutName, readonly GPUBufferBindingType[]>> = {
   codec: ["uniform", "read-only-storage", "read-only-storage", "storage", "storage", "storage"],
   linear: ["uniform", "read-only-storage", "read-only-storage", "read-only-storage", "storage"],
+  fused: [
+    "uniform",
+    "read-only-storage",
+    "read-only-storage",
+    "read-only-storage",
+    "storage",
+    "read-only-storage",
+  ],
   op: ["uniform", "read-only-storage", "storage", "read-only-storage", "read-only-storage", "storage"],
 };
 
@@ -64,6 +72,14 @@ const USAGE_OF: Readonly<Record<BufferName, number>> = {
   sums: USAGE.STORAGE | USAGE.COPY_SRC,
 };
 
+/** What the adapter is, beside its features. */
+export interface DeviceTraits {
+  /** A GPU in software. */
+  readonly isSoftware?: boolean;
+  /** It has subgroups of 32 threads, always. */
+  readonly subgroups?: boolean;
+}
+
 export class GpuDevice {
   readonly device: GPUDevice;
   readonly #layouts = new Map<LayoutName, { bind: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
@@ -80,11 +96,14 @@ export class GpuDevice {
   readonly pieceElements: number;
   /** Threads that share an output of a product in running models: one where barriers are slow. */
   readonly team: 1 | 32;
+  /** Whether kernels for subgroups of 32 threads may be used. */
+  readonly subgroups: boolean;
 
-  constructor(device: GPUDevice, pieceElements: number, isSoftware = false) {
+  constructor(device: GPUDevice, pieceElements: number, traits: DeviceTraits = {}) {
     this.device = device;
     this.pieceElements = pieceElements;
-    this.team = isSoftware ? 1 : 32;
+    this.team = traits.isSoftware ? 1 : 32;
+    this.subgroups = traits.subgroups ?? false;
     device.lost.then(({ reason, message }) => {
       this.#lost = `${reason}: ${message}`;
     });
@@ -115,12 +134,30 @@ export class GpuDevice {
    * `backend/memory`, `backend/lost` or `backend/device`.
    */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(() => this.#guarded(work));
+    return this.inTurn(() => this.guarded(work));
+  }
+
+  /**
+   * Runs `work` once earlier work has ended, without asking for the device's errors, which takes some 100 µs: for what has
+   * run before in the same way.
+   */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(async () => {
+      try {
+        this.check();
+        return await work();
+      } catch (error) {
+        await new Promise((resolve) => setTimeout(resolve)); // the news of a lost device come after what fails by it
+        this.check();
+        throw error;
+      }
+    });
     this.#turn = result.catch(() => {});
     return result;
   }
 
-  async #guarded<T>(work: () => Promise<T>): Promise<T> {
+  /** Runs `work`, which has its turn, and asks for the device's errors. */
+  async guarded<T>(work: () => Promise<T>): Promise<T> {
     this.check();
     this.device.pushErrorScope("validation");
     this.device.pushErrorScope("out-of-memory");
@@ -246,6 +283,28 @@ export class GpuDevice {
       return use(parts);
     } finally {
       readback.unmap();
+    }
+  }
+
+  /** Seconds of a pass, by timestamps around it. */
+  async timePass(record: (pass: GPUComputePassEncoder) => void): Promise<number> {
+    const querySet = this.device.createQuerySet({ type: "timestamp", count: 2 });
+    const resolved = this.allocate("times", 16, USAGE.QUERY_RESOLVE | USAGE.COPY_SRC);
+    const encoder = this.device.createCommandEncoder();
+    const pass = encoder.beginComputePass({
+      timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
+    });
+    record(pass);
+    pass.end();
+    encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
+    try {
+      return await this.read(encoder, [{ buffer: resolved, byteOffset: 0, byteLength: 16 }], ([bytes]) => {
+        const [begin, end] = new BigUint64Array(bytes);
+        return Number(end - begin) / 1e9;
+      });
+    } finally {
+      this.free(resolved);
+      querySet.destroy();
     }
   }
 

@@ -35,6 +35,8 @@ const PIECES: Readonly<Record<IsqType, readonly Piece[]>> = {
   FP8: FLOAT,
 };
 
+const STEP: readonly Piece[] = ["subgroups", "strict", "functions", "fused"];
+
 /** Modules that are no type's. */
 const OTHERS = {
   probe: [...BASE, "probe"],
@@ -43,6 +45,10 @@ const OTHERS = {
   elements: ["op", "functions", "elements"],
   attention: ["op", "functions", "attention"],
   route: ["op", "functions", "route"],
+  attendStep: ["subgroups", "op", "functions", "attention-step"],
+  step1: STEP,
+  step2: STEP,
+  step4: STEP,
   F32: [...FLOAT, "f32"],
   F16: [...FLOAT, "f16"],
   BF16: [...FLOAT, "bf16"],
@@ -56,5 +62,6 @@ export function moduleText(name: ModuleName): string {
     name in OTHERS
       ? OTHERS[name as keyof typeof OTHERS]
       : [...PIECES[name as IsqType], TYPES[name as IsqType].stem as Piece];
-  return pieces.map((piece) => SHADERS[piece]).join("\n");
+  const rows = /^step(\d)$/.exec(name); // outputs of a subgroup
+  return [...pieces.map((piece) => SHADERS[piece]), rows ? `const ROWS = ${rows[1]}u;` : ""].join("\n");
 }

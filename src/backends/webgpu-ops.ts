@@ -5,6 +5,7 @@ import { type Kernels, runOp } from "./interpreter.js";
 import type { Activation, Op, Program, Slot, WeightIndex } from "./program.js";
 import { CACHE_BLOCK } from "./program.js";
 import type { GpuDevice } from "./webgpu-device.js";
+import { fuseAt } from "./webgpu-fused.js";
 import { MOST_ROWS, type PlacedWeight, TEAM_THREADS } from "./webgpu-linear.js";
 import { groupsOf, type Work, type Workgroups } from "./webgpu-recording.js";
 import { type Parameters, parameterWords } from "./webgpu-run.js";
@@ -40,12 +41,12 @@ const FLOATS: readonly string[] = ["scale", "epsilon", "cap"];
 type Fields = Partial<Record<(typeof FIELDS)[number], number>>;
 
 /** In the order of activate_one in gpu/functions.wgsl. */
-const ACTIVATIONS: readonly Activation[] = ["sigmoid", "silu", "geluTanh", "geluErf"];
+export const ACTIVATIONS: readonly Activation[] = ["sigmoid", "silu", "geluTanh", "geluErf"];
 /** Limits of arrays in gpu/attention.wgsl and gpu/route.wgsl. */
 const MOST_HEAD = 512;
 const MOST_EXPERTS = 512;
 
-function opWords(fields: Fields): Uint32Array {
+export function opWords(fields: Fields): Uint32Array {
   const words = new Uint32Array(FIELDS.length);
   const floats = new Float32Array(words.buffer);
   for (const [i, name] of FIELDS.entries()) {
@@ -72,14 +73,19 @@ export function worksOf(stage: Stage, ops: readonly Op[] = stage.program.ops): W
     ...moveKernels(writer),
     ...expertKernels(writer),
   };
-  for (const op of ops) {
-    runOp(kernels, op);
-    writer.forget(outsOf(op));
+  const fuses = stage.tokens === 1 && stage.gpu.subgroups;
+  for (let i = 0; i < ops.length; ) {
+    const fused = fuses ? fuseAt(writer, ops, i) : 0;
+    if (fused === 0) {
+      runOp(kernels, ops[i]);
+      writer.forget(outsOf(ops[i]));
+    }
+    i += Math.max(1, fused);
   }
   return writer.works;
 }
 
-class Writer {
+export class Writer {
   readonly stage: Stage;
   readonly works: Work[] = [];
   /** Whose quantized form is in the buffer for it. */

@@ -22,9 +22,20 @@ export interface Work extends KernelChoice {
 export interface Recording {
   /** Adds all dispatches to a pass. */
   encode(pass: GPUComputePassEncoder): void;
+  /** Submits everything and reads the result. The next submission is made while the GPU works on this one. */
+  run(): Promise<Float32Array>;
   readonly dispatches: number;
   dispose(): void;
 }
+
+/** Where results are, in words. */
+export interface Result {
+  readonly buffer: GPUBuffer;
+  readonly at: number;
+  readonly count: number;
+}
+
+const MAP_MODE_READ = 1;
 
 /** Dynamic uniform offsets have this grain in every adapter. */
 const UNIFORM_GRAIN = 256;
@@ -32,7 +43,7 @@ const UNIFORM_GRAIN = 256;
 const MOST_GROUPS = 65535;
 
 /** Makes pipelines, one buffer with all uniforms, and bind groups. */
-export async function record(gpu: GpuDevice, works: readonly Work[]): Promise<Recording> {
+export async function record(gpu: GpuDevice, works: readonly Work[], result: Result): Promise<Recording> {
   const pipelines = await Promise.all(works.map((work) => gpu.pipeline(work)));
   const { uniforms, data } = makeUniforms(gpu, works);
   gpu.device.queue.writeBuffer(uniforms, 0, data);
@@ -41,18 +52,59 @@ export async function record(gpu: GpuDevice, works: readonly Work[]): Promise<Re
     const { x, y = 1, z = 1 } = checkGroups(groups);
     return { pipeline: pipelines[i], group: gpu.bind(layout, [uniform, ...resources]), x, y, z };
   });
+  const encode = (pass: GPUComputePassEncoder) => {
+    let before: GPUComputePipeline | undefined;
+    for (const { pipeline, group, x, y, z } of bound) {
+      if (pipeline !== before) pass.setPipeline(pipeline);
+      before = pipeline;
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(x, y, z);
+    }
+  };
+  const reader = createReader(gpu, result, encode);
   return {
     dispatches: bound.length,
-    encode(pass) {
-      let before: GPUComputePipeline | undefined;
-      for (const { pipeline, group, x, y, z } of bound) {
-        if (pipeline !== before) pass.setPipeline(pipeline);
-        before = pipeline;
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(x, y, z);
+    encode,
+    run: reader.run,
+    dispose() {
+      gpu.free(uniforms);
+      reader.dispose();
+    },
+  };
+}
+
+/** Submissions of a pass, with a result that is copied to where it can be read. */
+function createReader(
+  gpu: GpuDevice,
+  { buffer, at, count }: Result,
+  encode: (pass: GPUComputePassEncoder) => void,
+): Pick<Recording, "run" | "dispose"> {
+  const { device } = gpu;
+  const byteLength = 4 * count;
+  const usage = USAGE.MAP_READ | USAGE.COPY_DST;
+  const readback = gpu.allocate("readback", byteLength, usage, device.limits.maxBufferSize);
+  const prepare = () => {
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    encode(pass);
+    pass.end();
+    if (count > 0) encoder.copyBufferToBuffer(buffer, 4 * at, readback, 0, byteLength);
+    return encoder.finish();
+  };
+  let next: GPUCommandBuffer | null = null;
+  return {
+    async run() {
+      device.queue.submit([next ?? prepare()]);
+      const mapped = readback.mapAsync(MAP_MODE_READ, 0, Math.max(4, byteLength));
+      next = prepare();
+      await mapped;
+      try {
+        return new Float32Array(readback.getMappedRange(0, Math.max(4, byteLength)), 0, count).slice();
+      } finally {
+        readback.unmap();
       }
     },
-    dispose: () => gpu.free(uniforms),
+    dispose: () => gpu.free(readback),
   };
 }
 

@@ -36,6 +36,19 @@ export class Room {
     return this.#buffers.get("slots")!;
   }
 
+  /** Whether there is room for a step already. */
+  holds(batch: Batch): boolean {
+    const { tokens, outputs, positions, blockTables } = batch;
+    const isCached = this.#program.cacheLayers === 0 || highestOf(blockTables) < this.#cacheBlocks;
+    const highest = positions.reduce((most, position) => Math.max(most, position), 0);
+    const isTurned = this.#angles.every((angles) => highest < angles.positions);
+    const written = 4 * (4 * tokens.length + outputs.length + lengthOf(blockTables));
+    const isWritable = (this.#buffers.get("batch")?.size ?? 0) >= written;
+    return (
+      tokens.length <= this.#tokens && outputs.length <= this.#outputs && isCached && isTurned && isWritable
+    );
+  }
+
   /** Makes room for a step and says what it consists of. True when recordings that were made before are of no use. */
   fit(batch: Batch): boolean {
     const changes = [
@@ -102,7 +115,7 @@ export class Room {
 
   /** Blocks up to the highest that the step names; a larger cache starts with what the smaller one had. */
   #fitCache({ blockTables }: Batch): boolean {
-    const highest = blockTables.reduce((most, table) => table.reduce((m, b) => Math.max(m, b), most), -1);
+    const highest = highestOf(blockTables);
     if (highest < this.#cacheBlocks || this.#program.cacheLayers === 0) return false;
     const blocks = Math.max(highest + 1, 2 * this.#cacheBlocks, 4);
     const blockBytes = cacheBlockBytes(this.#program);
@@ -164,3 +177,9 @@ export class Room {
     return !fits;
   }
 }
+
+const highestOf = (tables: readonly Int32Array[]): number =>
+  tables.reduce((most, table) => table.reduce((m, block) => Math.max(m, block), most), -1);
+
+const lengthOf = (tables: readonly Int32Array[]): number =>
+  tables.reduce((sum, { length }) => sum + length, 0);

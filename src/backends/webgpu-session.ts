@@ -9,7 +9,7 @@ import { checkCachePositions, checkPlacement, checkWeightIndex } from "./session
 import { usesOf, type WeightUse } from "./wasm-weights.js";
 import type { GpuDevice } from "./webgpu-device.js";
 import { worksOf } from "./webgpu-ops.js";
-import { type Recording, record } from "./webgpu-recording.js";
+import { type Recording, type Result, record } from "./webgpu-recording.js";
 import { Room } from "./webgpu-room.js";
 import { freeGpuWeight, type GpuWeight, placeGpuWeight, readGpuWeight } from "./webgpu-weights.js";
 
@@ -67,14 +67,39 @@ export class GpuSession implements Session {
     this.#weights.discard();
   }
 
-  async run(batch: Batch): Promise<Float32Array> {
-    const [logits] = await this.#step(batch, [this.#program.logits]);
-    return logits;
+  run(batch: Batch): Promise<Float32Array> {
+    this.#check(batch);
+    const count = this.#program.ops.length;
+    const step = async () => (await this.#prepare(batch, count)).run();
+    return this.#gpu.inTurn(() => {
+      const isKnown = this.#room.holds(batch) && this.#recordings.has(keyOf(batch, count));
+      return isKnown ? step() : this.#gpu.guarded(step);
+    });
   }
 
   /** For tests: the given slots after the first `count` operations, all rows of the step. */
   inspect(batch: Batch, count: number, slots: readonly Slot[]): Promise<Float32Array[]> {
-    return this.#step(batch, slots, count);
+    this.#check(batch);
+    return this.#gpu.exclusively(async () => {
+      await (await this.#prepare(batch, count)).run();
+      const ranges = slots.map((slot) => {
+        const { at, count: words } = this.#where(batch, slot);
+        return { buffer: this.#room.slots, byteOffset: 4 * at, byteLength: 4 * words };
+      });
+      return this.#gpu.read(this.#gpu.device.createCommandEncoder(), ranges, (parts) =>
+        parts.map((bytes, i) => new Float32Array(bytes, 0, ranges[i].byteLength / 4).slice()),
+      );
+    });
+  }
+
+  /** For measurements: the seconds that the GPU takes for a step, and its dispatches. Needs `timestamp-query`. */
+  async time(batch: Batch): Promise<{ readonly seconds: number; readonly dispatches: number }> {
+    this.#check(batch);
+    return this.#gpu.exclusively(async () => {
+      const recording = await this.#prepare(batch, this.#program.ops.length);
+      const seconds = await this.#gpu.timePass((pass) => recording.encode(pass));
+      return { seconds, dispatches: recording.dispatches };
+    });
   }
 
   dispose(): void {
@@ -85,38 +110,36 @@ export class GpuSession implements Session {
     this.#room.dispose();
   }
 
-  #step(batch: Batch, slots: readonly Slot[], count = this.#program.ops.length): Promise<Float32Array[]> {
+  #check(batch: Batch): void {
     this.#checkOpen();
     this.#weights.checkAll();
     checkBatch(this.#program, batch, this.#blocks);
-    return this.#gpu.exclusively(async () => {
-      this.#checkOpen();
-      if (this.#room.fit(batch)) this.#forgetRecordings();
-      const recording = await this.#recordingOf(batch, count);
-      const encoder = this.#gpu.device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      recording.encode(pass);
-      pass.end();
-      const ranges = slots.map((slot) => ({
-        buffer: this.#room.slots,
-        byteOffset: 4 * this.#room.slotAt(slot),
-        byteLength: 4 * rowsOf(this.#program, batch, slot) * this.#program.slots[slot].width,
-      }));
-      return this.#gpu.read(encoder, ranges, (parts) =>
-        parts.map((bytes, i) => new Float32Array(bytes, 0, ranges[i].byteLength / 4).slice()),
-      );
-    });
+  }
+
+  async #prepare(batch: Batch, count: number): Promise<Recording> {
+    this.#checkOpen();
+    if (this.#room.fit(batch)) this.#forgetRecordings();
+    return this.#recordingOf(batch, count);
   }
 
   async #recordingOf(batch: Batch, count: number): Promise<Recording> {
-    const key = `${batch.tokens.length} ${batch.outputs.length} ${count}`;
+    const key = keyOf(batch, count);
     const known = this.#recordings.get(key);
     if (known) return known;
     if (this.#recordings.size >= MOST_RECORDINGS) this.#forgetRecordings();
     const stage = { ...this.#room.stage(batch), weight: (index: number) => this.#weights.get(index) };
-    const made = await record(this.#gpu, worksOf(stage, this.#program.ops.slice(0, count)));
+    const made = await record(
+      this.#gpu,
+      worksOf(stage, this.#program.ops.slice(0, count)),
+      this.#where(batch, this.#program.logits),
+    );
     this.#recordings.set(key, made);
     return made;
+  }
+
+  #where(batch: Batch, slot: Slot): Result {
+    const count = rowsOf(this.#program, batch, slot) * this.#program.slots[slot].width;
+    return { buffer: this.#room.slots, at: this.#room.slotAt(slot), count };
   }
 
   #forgetRecordings(): void {
@@ -129,3 +152,6 @@ export class GpuSession implements Session {
     if (!this.#open) throw new IsqError("backend/disposed", "the session was disposed");
   }
 }
+
+const keyOf = ({ tokens, outputs }: Batch, count: number): string =>
+  `${tokens.length} ${outputs.length} ${count}`;

@@ -29,6 +29,8 @@ export interface WebgpuOptions {
   readonly adapter?: GPUAdapter | string | number;
   /** Quantize on an adapter whose arithmetic is not the contract's, instead of refusing. */
   readonly inexact?: boolean;
+  /** Run models with one kernel for each operation, also where the adapter allows fewer. */
+  readonly plain?: boolean;
   /** Elements of a tensor that are worked on at a time, a multiple of 512; 2^24 when absent. Bounds the memory of a call. */
   readonly pieceElements?: number;
 }
@@ -52,7 +54,7 @@ export async function webgpu(options: WebgpuOptions = {}): Promise<WebgpuBackend
   const gpu = new GpuDevice(
     device,
     checkPiece(options.pieceElements ?? PIECE_ELEMENTS),
-    description.isSoftware,
+    options.plain ? { ...description, subgroups: false } : description,
   );
   const bank = await Bank.open();
   const found = await gpu.exclusively(() => probe(gpu));

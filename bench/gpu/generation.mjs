@@ -1,0 +1,144 @@
+// Tokens per second of a synthetic Llama with 1.2 · 10^9 parameters in Q4K, one token at a time, through the same model and
+// session that applications use. The bound is reading every weight of a token once at the copy bandwidth of this run.
+import { webgpu } from "../../src/backends/webgpu.ts";
+import { compileModel } from "../../src/model/architectures/index.ts";
+import { parseConfig } from "../../src/model/config.ts";
+import { LanguageModel } from "../../src/model/language-model.ts";
+import { elementCount } from "../../src/quants/tensor.ts";
+
+const LARGE = {
+  hidden_size: 2048,
+  intermediate_size: 8192,
+  num_hidden_layers: 16,
+  num_attention_heads: 32,
+  num_key_value_heads: 8,
+  vocab_size: 128256,
+};
+const SMALL = {
+  hidden_size: 256,
+  intermediate_size: 512,
+  num_hidden_layers: 2,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+  vocab_size: 512,
+};
+
+export const configOf = (sizes) =>
+  parseConfig(
+    JSON.stringify({
+      architectures: ["LlamaForCausalLM"],
+      model_type: "llama",
+      hidden_act: "silu",
+      max_position_embeddings: 4096,
+      rms_norm_eps: 1e-5,
+      rope_theta: 500000,
+      tie_word_embeddings: false,
+      torch_dtype: "bfloat16",
+      ...sizes,
+    }),
+  );
+
+/** Blocks with random codes and scales that make weights of about 0.02. */
+function randomQ4K(shape, seed) {
+  const blocks = elementCount(shape) / 256;
+  const words = new Uint32Array(blocks * 36);
+  let state = seed * 2654435761 + 1;
+  for (let i = 0; i < words.length; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[i] = state;
+  }
+  for (let block = 0; block < blocks; block++) words[36 * block] = 0x14000880; // d ≈ 1.3e-4, dmin ≈ 9.8e-4
+  return { type: "Q4K", algorithm: "ggml", shape, data: new Uint8Array(words.buffer) };
+}
+
+export function placeAll(program, session) {
+  return program.weights.reduce(async (before, { shape, role }, index) => {
+    await before;
+    if (role === "norm") {
+      const data = new Uint8Array(new Float32Array(shape[0]).fill(1).buffer);
+      return session.place(index, { type: "F32", shape, data });
+    }
+    return session.place(index, randomQ4K(shape, index + 1));
+  }, Promise.resolve());
+}
+
+/** Seconds of a step without a model around it: the session alone, greedy. */
+async function timeSteps(session, steps, first) {
+  const start = performance.now();
+  let token = 1;
+  for (let i = 0; i < steps; i++) {
+    const logits = await session.run(batchOf(token, first + i));
+    token = Math.abs(Math.round(logits[0] * 1000)) % 100;
+  }
+  return (performance.now() - start) / 1000 / steps;
+}
+
+const row = (value) => Int32Array.of(value);
+export const batchOf = (token, position) => ({
+  tokens: row(token),
+  positions: row(position),
+  sequences: row(0),
+  blockTables: [Int32Array.from({ length: 16 }, (_, n) => n)],
+  outputs: row(0),
+});
+
+/** What the GPU does of it, without submission and reading back. */
+async function timeKernels(session, rounds) {
+  let best = { seconds: Number.POSITIVE_INFINITY };
+  for (let i = 0; i < 50 * rounds; i++) {
+    const own = await session.time(batchOf(1, 132));
+    if (own.seconds < best.seconds) best = own;
+  }
+  return best;
+}
+
+export async function measureGeneration({ size, rounds, plain }, copy, log) {
+  const small = size === "small";
+  const backend = await webgpu({ plain });
+  const program = compileModel(configOf(small ? SMALL : LARGE));
+  const session = await backend.open(program, { cachePositions: 512 });
+  await placeAll(program, session);
+  log(`generation: placed ${(backend.memory.byteLength / 1e6).toFixed(0)} MB`);
+  const linears = program.weights.filter(({ role }) => role === "linear" || role === "head");
+  const bytes = linears.reduce((sum, { shape }) => sum + (elementCount(shape) / 256) * 144, 0);
+  const tokens = small ? 4 : 200;
+  // Clocks rise while the GPU is busy.
+  const busy = performance.now() + (small ? 0 : 1000);
+  do await timeSteps(session, small ? 2 : 20, 0);
+  while (performance.now() < busy);
+  let step = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < rounds; i++) step = Math.min(step, await timeSteps(session, tokens, 32));
+  const kernels = await timeKernels(session, rounds);
+  const model = new LanguageModel(program, session, { cachePositions: 512 });
+  const prompt = Array.from({ length: 16 }, (_, i) => i + 1);
+  let seconds = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < rounds; i++) {
+    let start = 0;
+    let count = -1; // the first token waits for the prompt
+    for await (const _ of model.stream(prompt, { maxTokens: tokens + 1 })) {
+      if (count++ < 0) start = performance.now();
+    }
+    seconds = Math.min(seconds, (performance.now() - start) / 1000 / count);
+  }
+  await model.dispose();
+  await backend.dispose();
+  const bound = bytes / (copy * 1e9);
+  const round = (value) => Number(value.toPrecision(4));
+  const result = {
+    parameters: program.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0),
+    type: "Q4K",
+    contexts: [32, 32 + tokens],
+    weightBytesPerToken: bytes,
+    boundTokensPerSecond: round(1 / bound),
+    tokensPerSecond: round(1 / seconds),
+    shareOfBandwidthBound: round(bound / seconds),
+    stepsPerSecond: round(1 / step),
+    shareOfSteps: round(bound / step),
+    dispatches: kernels.dispatches,
+    shareOfKernels: round(bound / kernels.seconds),
+  };
+  log(JSON.stringify(result));
+  return result;
+}
