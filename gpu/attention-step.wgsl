@@ -9,7 +9,9 @@ const MOST_HEAD = 256u; // elements of a head
 var<workgroup> query: array<vec4f, MOST_HEAD / 4u>;
 var<workgroup> key: array<vec4f, MOST_HEAD / 4u>;
 var<workgroup> scores: array<f32, THREADS>;
+var<workgroup> sums: array<vec4f, THREADS>;
 var<workgroup> parts: array<f32, THREADS>;
+var<workgroup> places: array<u32, THREADS>; // of values
 
 const INTERLEAVED = 1u;
 const LONG = 2u;
@@ -78,28 +80,29 @@ fn attend_step(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_
       quads[newValue / 4u + i] = vec4f(slots[v + 4u * i], slots[v + 4u * i + 1u], slots[v + 4u * i + 2u], slots[v + 4u * i + 3u]);
     }
   }
-  // Threads share the elements of a value: each takes every `shares`-th position.
-  let shares = max(1u, THREADS / values);
-  let element = thread % values;
-  let share = thread / values;
+  // Threads share a value, four elements each: of positions they take every `shares`-th.
+  let shares = THREADS / (values / 4u);
+  let element = thread % (values / 4u);
+  let share = thread / (values / 4u);
   var most = -3.0e38;
   var total = 0.0;
-  var mixed = 0.0;
+  var mixed = vec4f(0.0);
   let count = position + 1u - begin;
   for (var t = 0u; t < count; t += THREADS) {
     let run = min(THREADS, count - t);
     var score = -3.0e38;
     if (thread < run) {
       let other = begin + t + thread;
-      let at = (key_at(0u, other) + kv * width) / 4u;
       score = 0.0;
-      for (var i = 0u; i < width / 4u; i++) {
-        var k = key[i];
-        if (other != position) { k = quads[at + i]; }
-        score += dot(query[i], k);
+      if (other == position) {
+        for (var i = 0u; i < width / 4u; i++) { score += dot(query[i], key[i]); }
+      } else {
+        let at = (key_at(0u, other) + kv * width) / 4u;
+        for (var i = 0u; i < width / 4u; i++) { score += dot(query[i], quads[at + i]); }
       }
       score *= parameters.scale;
       if (parameters.cap > 0.0) { score = tanh_of(score / parameters.cap) * parameters.cap; }
+      places[thread] = (value_at(0u, other) + kv * values) / 4u;
     }
     let larger = max(most, largest_all(thread, score));
     let weight = select(0.0, exp_of(score - larger), thread < run);
@@ -108,24 +111,24 @@ fn attend_step(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_
     total = total * shrink + sum_all(thread, weight);
     most = larger;
     mixed *= shrink;
+    // The position's own value is in no cache yet that this workgroup can rely on.
+    let cached = select(run, run - 1u, t + run == count);
     if (share < shares) {
-      for (var n = share; n < run; n += shares) {
-        let other = begin + t + n;
-        var value = slots[v + element];
-        if (other != position) {
-          let at = value_at(0u, other) + kv * values + element;
-          value = quads[at / 4u][at & 3u];
-        }
-        mixed += scores[n] * value;
+      for (var n = share; n < cached; n += shares) { mixed += scores[n] * quads[places[n] + element]; }
+      if (share == 0u && cached < run) {
+        let at = v + 4u * element;
+        mixed += scores[cached] * vec4f(slots[at], slots[at + 1u], slots[at + 2u], slots[at + 3u]);
       }
     }
     workgroupBarrier();
   }
-  scores[thread] = mixed;
+  sums[thread] = mixed;
   workgroupBarrier();
-  if (thread < values) {
-    var sum = 0.0;
-    for (var s = 0u; s < shares; s++) { sum += scores[s * values + thread]; }
-    slots[parameters.out + head * values + thread] = sum / total;
+  if (thread < values / 4u) {
+    var sum = vec4f(0.0);
+    for (var s = 0u; s < shares; s++) { sum += sums[s * (values / 4u) + thread]; }
+    sum /= total;
+    let to = parameters.out + head * values + 4u * thread;
+    for (var i = 0u; i < 4u; i++) { slots[to + i] = sum[i]; }
   }
 }

@@ -25,8 +25,8 @@ struct Parameters {
 @group(0) @binding(1) var<storage, read> a: array<vec4u>;
 @group(0) @binding(2) var<storage, read> b: array<vec4u>;
 @group(0) @binding(3) var<storage, read> c: array<vec4u>;
-@group(0) @binding(4) var<storage, read_write> slots: array<f32>;
-@group(0) @binding(5) var<storage, read> norm: array<f32>;
+@group(0) @binding(4) var<storage, read_write> slots: array<vec4f>;
+@group(0) @binding(5) var<storage, read> norm: array<vec4f>;
 
 override NORMED: bool = false; // the input goes through an RMS norm
 override ADDED: bool = false;  // results are added to others
@@ -42,11 +42,19 @@ var<workgroup> partial: array<f32, TEAMS>;
 
 fn larger(p: u32, q: u32) -> u32 { return select(p, q, (q & 0x7fffffffu) > (p & 0x7fffffffu)); }
 
-fn norm_factor(thread: u32, lane: u32) -> f32 {
-  var squares = 0.0;
-  for (var i = thread; i < parameters.width; i += THREADS) {
-    let v = slots[parameters.x + i];
-    squares += v * v;
+// Eight activations of a thread, of block `block`.
+struct Eight { low: vec4f, high: vec4f }
+
+fn load_eight(block: u32, lane: u32) -> Eight {
+  let at = parameters.x / 4u + 64u * block + 2u * lane;
+  return Eight(slots[at], slots[at + 1u]);
+}
+
+fn norm_factor(thread: u32, lane: u32, mine: Eight) -> f32 {
+  var squares = dot(mine.low, mine.low) + dot(mine.high, mine.high);
+  for (var block = thread / 32u + TEAMS; block < parameters.width / 256u; block += TEAMS) {
+    let other = load_eight(block, lane);
+    squares += dot(other.low, other.low) + dot(other.high, other.high);
   }
   squares = subgroupAdd(squares);
   if (lane == 0u) { partial[thread / 32u] = squares; }
@@ -56,19 +64,33 @@ fn norm_factor(thread: u32, lane: u32) -> f32 {
   return 1.0 / sqrt(sum / f32(parameters.width) + parameters.epsilon);
 }
 
+fn peak_of4(v: vec4f) -> u32 {
+  let bits = bitcast<vec4u>(v);
+  return larger(larger(larger(bits.x, bits.y), bits.z), bits.w);
+}
+
+fn codes_of(v: vec4f, inverse: f32) -> vec4i {
+  return vec4i(
+    min(127, nearest_int(product(inverse, v.x))),
+    min(127, nearest_int(product(inverse, v.y))),
+    min(127, nearest_int(product(inverse, v.z))),
+    min(127, nearest_int(product(inverse, v.w))),
+  );
+}
+
 // Activations of a block, eight a thread, as Q8_K.
-fn prepare_block(block: u32, lane: u32, factor: f32, isFirst: bool) {
-  let at = 256u * block + 8u * lane;
-  var v: array<f32, 8>;
-  var peak = 0u;
-  for (var k = 0u; k < 8u; k++) {
-    v[k] = slots[parameters.x + at + k];
-    if (NORMED) {
-      v[k] = (v[k] * factor) * norm[at + k];
-      if (isFirst && parameters.normed != parameters.x) { slots[parameters.normed + at + k] = v[k]; }
+fn prepare_block(block: u32, lane: u32, raw: Eight, factor: f32, isFirst: bool) {
+  var v = raw;
+  if (NORMED) {
+    let at = 64u * block + 2u * lane;
+    v.low = (v.low * factor) * norm[at];
+    v.high = (v.high * factor) * norm[at + 1u];
+    if (isFirst && parameters.normed != parameters.x) {
+      slots[parameters.normed / 4u + at] = v.low;
+      slots[parameters.normed / 4u + at + 1u] = v.high;
     }
-    peak = larger(peak, bitcast<u32>(v[k]));
   }
+  var peak = larger(peak_of4(v.low), peak_of4(v.high));
   let most = subgroupMax(peak & 0x7fffffffu);
   let holders = subgroupBallot((peak & 0x7fffffffu) == most);
   peak = subgroupShuffle(peak, firstTrailingBit(holders.x));
@@ -78,14 +100,15 @@ fn prepare_block(block: u32, lane: u32, factor: f32, isFirst: bool) {
     inverse = quotient(-127.0, bitcast<f32>(peak));
     d = quotient(1.0, inverse);
   }
-  var q: array<i32, 8>;
-  for (var k = 0u; k < 8u; k++) { q[k] = min(127, nearest_int(product(inverse, v[k]))); }
-  let low = pack4xI8(vec4i(q[0], q[1], q[2], q[3]));
-  let high = pack4xI8(vec4i(q[4], q[5], q[6], q[7]));
+  let q = codes_of(v.low, inverse);
+  let r = codes_of(v.high, inverse);
+  let low = pack4xI8(q);
+  let high = pack4xI8(r);
   let nextLow = subgroupShuffleXor(low, 1u);
   let nextHigh = subgroupShuffleXor(high, 1u);
   if ((lane & 1u) == 0u) { codes[16u * block + lane / 2u] = vec4u(low, high, nextLow, nextHigh); }
-  var sum = q[0] + q[1] + q[2] + q[3] + q[4] + q[5] + q[6] + q[7];
+  let both = q + r;
+  var sum = both.x + both.y + both.z + both.w;
   sum += subgroupShuffleXor(sum, 1u);
   sum += subgroupShuffleXor(sum, 2u);
   let next = subgroupShuffleXor(sum, 4u);
@@ -125,20 +148,36 @@ fn pair_dot(head: vec4u, w: vec4u, v: vec4u, p: u32) -> f32 {
   return high - (side.y * (d.y * f32(minima & 255u)) + side.w * (d.y * f32(minima >> 8u)));
 }
 
-fn row_sums(matrix: ptr<storage, array<vec4u>, read>, row: u32, lane: u32) -> array<f32, ROWS> {
-  var sums: array<f32, ROWS>;
-  let pairs = parameters.width / 64u;
+// What a thread reads first of its rows: fetched before the activations are prepared, so that memory is never idle.
+struct Ahead { head: array<vec4u, ROWS>, w: array<vec4u, ROWS>, v: array<vec4u, ROWS> }
+
+fn fetch(matrix: ptr<storage, array<vec4u>, read>, row: u32, p: u32) -> Ahead {
+  var ahead: Ahead;
   let blocks = parameters.width / 256u;
+  for (var r = 0u; r < ROWS; r++) {
+    let at = 9u * ((row + r) * blocks + p / 4u);
+    let w = at + 1u + 2u * (p & 3u);
+    ahead.head[r] = (*matrix)[at];
+    ahead.w[r] = (*matrix)[w];
+    ahead.v[r] = (*matrix)[w + 1u];
+  }
+  return ahead;
+}
+
+fn row_sums(matrix: ptr<storage, array<vec4u>, read>, row: u32, lane: u32, fetched: Ahead) -> array<f32, ROWS> {
+  var sums: array<f32, ROWS>;
+  var ahead = fetched;
+  let pairs = parameters.width / 64u;
   for (var p = lane; p < pairs; p += 32u) {
-    for (var r = 0u; r < ROWS; r++) {
-      let at = 9u * ((row + r) * blocks + p / 4u);
-      let w = at + 1u + 2u * (p & 3u);
-      sums[r] += pair_dot((*matrix)[at], (*matrix)[w], (*matrix)[w + 1u], p);
-    }
+    let now = ahead;
+    if (p + 32u < pairs) { ahead = fetch(matrix, row, p + 32u); }
+    for (var r = 0u; r < ROWS; r++) { sums[r] += pair_dot(now.head[r], now.w[r], now.v[r], p); }
   }
   for (var r = 0u; r < ROWS; r++) { sums[r] = subgroupAdd(sums[r]); }
   return sums;
 }
+
+fn put(at: u32, value: f32) { slots[at / 4u][at % 4u] = value; }
 
 @compute @workgroup_size(256)
 fn step_linear(
@@ -148,37 +187,54 @@ fn step_linear(
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let number = group.x + group.y * groups.x;
+  let row = (number * TEAMS + thread / 32u) * ROWS;
+  let rowB = row - parameters.countA;
+  let rowC = rowB - parameters.countB;
+  let p = min(lane, parameters.width / 64u - 1u);
+  var ahead: Ahead;
+  var ups: Ahead;
+  if (row < parameters.countA) {
+    ahead = fetch(&a, row, p);
+    if (GATED) { ups = fetch(&b, row, p); }
+  } else if (!GATED) {
+    if (rowB < parameters.countB) { ahead = fetch(&b, rowB, p); }
+    else if (rowC < parameters.countC) { ahead = fetch(&c, rowC, p); }
+  }
+  let team = thread / 32u;
+  let blocks = parameters.width / 256u;
+  let mine = load_eight(min(team, blocks - 1u), lane);
   var factor = 1.0;
-  if (NORMED) { factor = norm_factor(thread, lane); }
-  for (var block = thread / 32u; block < parameters.width / 256u; block += TEAMS) {
-    prepare_block(block, lane, factor, number == 0u);
+  if (NORMED) { factor = norm_factor(thread, lane, Eight(select(vec4f(), mine.low, team < blocks), select(vec4f(), mine.high, team < blocks))); }
+  if (team < blocks) { prepare_block(team, lane, mine, factor, number == 0u); }
+  for (var block = team + TEAMS; block < blocks; block += TEAMS) {
+    prepare_block(block, lane, load_eight(block, lane), factor, number == 0u);
   }
   workgroupBarrier();
-  var row = (number * TEAMS + thread / 32u) * ROWS;
   if (row < parameters.countA) {
-    var sums = row_sums(&a, row, lane);
+    var sums = row_sums(&a, row, lane, ahead);
     if (GATED) {
-      let ups = row_sums(&b, row, lane);
-      for (var r = 0u; r < ROWS; r++) { sums[r] = activate_one(parameters.activation, sums[r]) * ups[r]; }
+      let others = row_sums(&b, row, lane, ups);
+      for (var r = 0u; r < ROWS; r++) { sums[r] = activate_one(parameters.activation, sums[r]) * others[r]; }
     }
     if (lane == 0u) {
       for (var r = 0u; r < ROWS; r++) {
-        if (ADDED) { sums[r] = slots[parameters.added + row + r] + sums[r] * parameters.scale; }
-        slots[parameters.outA + row + r] = sums[r];
+        if (ADDED) {
+          let at = parameters.added + row + r;
+          sums[r] = slots[at / 4u][at % 4u] + sums[r] * parameters.scale;
+        }
+        put(parameters.outA + row + r, sums[r]);
       }
     }
     return;
   }
   if (GATED) { return; }
-  row -= parameters.countA;
-  if (row < parameters.countB) {
-    let sums = row_sums(&b, row, lane);
-    if (lane == 0u) { for (var r = 0u; r < ROWS; r++) { slots[parameters.outB + row + r] = sums[r]; } }
+  if (rowB < parameters.countB) {
+    let sums = row_sums(&b, rowB, lane, ahead);
+    if (lane == 0u) { for (var r = 0u; r < ROWS; r++) { put(parameters.outB + rowB + r, sums[r]); } }
     return;
   }
-  row -= parameters.countB;
-  if (row < parameters.countC) {
-    let sums = row_sums(&c, row, lane);
-    if (lane == 0u) { for (var r = 0u; r < ROWS; r++) { slots[parameters.outC + row + r] = sums[r]; } }
+  if (rowC < parameters.countC) {
+    let sums = row_sums(&c, rowC, lane, ahead);
+    if (lane == 0u) { for (var r = 0u; r < ROWS; r++) { put(parameters.outC + rowC + r, sums[r]); } }
   }
 }

@@ -164,7 +164,7 @@ function push(
   floats[12] = norm?.epsilon ?? 0;
   floats[13] = added?.scale ?? 1;
   const total = gated ? counts[0] : counts.reduce((sum, count) => sum + count, 0);
-  const rows = total >= 8192 ? 4 : total >= 4096 ? 2 : 1;
+  const rows = total >= 65536 ? 4 : total >= 8192 && !gated ? 2 : 1;
   const constants = { NORMED: norm ? 1 : 0, ADDED: added ? 1 : 0, GATED: gated ? 1 : 0 };
   const matrices = [0, 1, 2].map((i) => weights[i]?.buffer ?? unused[0]);
   const resources = [...matrices, slots, norm ? writer.vector(norm.weight) : unused[0]];

@@ -13,6 +13,7 @@ import type { Backend, SessionOptions, WorkOptions } from "./backend.js";
 import type { Program } from "./program.js";
 import { checkParts, isDense } from "./reference-linear.js";
 import { Bank } from "./wasm-bank.js";
+import { wasmLogits } from "./wasm-logits.js";
 import { checkProduct, pickImportance } from "./wasm-parts.js";
 import { type AdapterDescription, requestDevice } from "./webgpu-adapter.js";
 import { quantizeOnGpu } from "./webgpu-codec.js";
@@ -80,6 +81,7 @@ export async function webgpu(options: WebgpuOptions = {}): Promise<WebgpuBackend
 
   return {
     name: "webgpu",
+    logitKernels: wasmLogits(bank),
     adapter: description,
     probe: found,
     async quantize(type, values, work) {
