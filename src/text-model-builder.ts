@@ -1,7 +1,14 @@
 /** Collects how a model is to be loaded, and loads it. The builder is the front door of the library. */
 
 import type { Backend, Session } from "./backends/backend.js";
-import { type BackendChoice, type OpenBackendOptions, openBackend } from "./backends/open.js";
+import {
+  type BackendChoice,
+  type OpenBackendOptions,
+  openBackend,
+  openGpuDevice,
+  parseDeviceChoice,
+} from "./backends/open.js";
+import { splitBackend } from "./backends/split.js";
 import {
   type CalibrationText,
   calibrate,
@@ -26,7 +33,7 @@ import { parseType } from "./quants/tensor.js";
 import { describeBackend, describePlan, describeReport } from "./report/load-text.js";
 import { TextModel } from "./run.js";
 import { measureSensitivity, type SensitivityOptions, type SensitivityResult } from "./sensitivity.js";
-import { checkDevice, type TopologyRule } from "./topology.js";
+import { isHere, type TopologyRule } from "./topology.js";
 import {
   measureOutput,
   planOutputs,
@@ -199,7 +206,16 @@ export class TextModelBuilder {
 
   /** Worker threads of a backend chosen by name; as many as the machine has processors when absent. */
   withThreads(workers: number): this {
-    this.#backendOptions = { workers };
+    this.#backendOptions = { ...this.#backendOptions, workers };
+    return this;
+  }
+
+  /**
+   * The device that the model runs on: `cpu`, `webgpu`, `webgpu[N]`, or `auto`, a GPU if there is one. A topology may put
+   * single layers elsewhere. Throws `topology/device`; `option/conflict` and `backend/unavailable` come when it is built.
+   */
+  withDevice(device: string): this {
+    this.#backendOptions = { ...this.#backendOptions, device: parseDeviceChoice(device) };
     return this;
   }
 
@@ -367,13 +383,14 @@ export class TextModelBuilder {
     const opened = await this.#open();
     let session: Session | undefined;
     let backend: Backend | undefined;
-    const ownsBackend = typeof this.#backend === "string";
+    let ownsBackend = typeof this.#backend === "string";
     try {
       const asked = await this.#readRequest(opened);
       const decided = plan(opened.program, opened.sourceOf, asked);
       const text = await this.#readCalibration();
       backend = await this.#openBackend();
-      checkDevices(decided, backend);
+      const spread = await spreadOverDevices(decided, backend, ownsBackend);
+      if (spread) [backend, ownsBackend] = [spread, true];
       const loading = await openLoading(opened, backend, this.#running);
       session = loading.session;
       this.#log?.(describePlan(decided, describeBackend(backend)));
@@ -449,9 +466,33 @@ export class TextModelBuilder {
 
 const planOf = ({ program, sourceOf }: OpenedModel, request: PlanRequest) => plan(program, sourceOf, request);
 
-/** Throws `topology/device` for the first tensor that is to be where the model is not. */
-function checkDevices({ rows }: Plan, { name }: Backend): void {
-  for (const { device, tensor } of rows) if (device !== null) checkDevice(device, name, tensor);
+/**
+ * The backend and a second one for the tensors that the topology puts elsewhere, or null when there are none. Throws
+ * `topology/device` for a third device, `backend/unavailable`.
+ */
+async function spreadOverDevices({ rows }: Plan, backend: Backend, owned: boolean): Promise<Backend | null> {
+  const elsewhere = rows.filter(({ device }) => device !== null && !isHere(device, backend.name));
+  if (elsewhere.length === 0) return null;
+  const device = elsewhere[0].device!;
+  for (const row of elsewhere) {
+    if (row.device === device) continue;
+    const message = `the topology puts ${row.tensor} on ${row.device}, a third device beside ${backend.name} and ${device}`;
+    throw new IsqError("topology/device", message, {
+      tensor: row.tensor,
+      field: "device",
+      value: row.device,
+      limit: [device],
+    });
+  }
+  const second = device === "cpu" ? await openBackend() : await openGpuDevice(device);
+  const weights = new Set(elsewhere.map(({ weight }) => weight));
+  return {
+    ...splitBackend(backend, second, (weight) => weights.has(weight)),
+    async dispose() {
+      await second.dispose();
+      if (owned) await backend.dispose();
+    },
+  };
 }
 
 /** A folder by path, where the runtime has files. */

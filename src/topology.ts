@@ -99,15 +99,9 @@ export function parseDevice(value: string): Device {
   throw new IsqError("topology/device", message, { field: "device", value, limit: DEVICE_CHOICES });
 }
 
-/**
- * Refuses a device that is not the one the model runs on. Throws `topology/device` naming the tensor: no backend splits a
- * model over devices yet, and running elsewhere than asked for would be a silent substitution.
- */
-export function checkDevice(device: Device, backend: string, tensor: string): void {
-  const here: readonly Device[] = backend === "webgpu" ? ["webgpu", "webgpu[0]"] : ["cpu"];
-  if (here.includes(device)) return;
-  const message = `the topology puts ${tensor} on ${device}, and the ${backend} backend runs on ${here.join(" or ")}`;
-  throw new IsqError("topology/device", message, { tensor, field: "device", value: device, limit: here });
+/** Whether a device is the one that a backend works on. */
+export function isHere(device: Device, backend: string): boolean {
+  return backend === "webgpu" ? device === "webgpu" || device === "webgpu[0]" : device === "cpu";
 }
 
 function checkLayers(start: number, end: number, limit: number, what: string): void {

@@ -71,7 +71,7 @@ export function checkBatch(program: Program, batch: Batch, blocks: number): void
     });
   }
   for (let row = 0; row < tokens.length; row++) {
-    checkToken(tokens[row], program.vocabulary, row);
+    checkToken(tokens[row], program.tokenRows ?? program.vocabulary, row);
     const table = blockTables[sequences[row]];
     const block = table?.[Math.floor(positions[row] / CACHE_BLOCK)];
     if (block === undefined || !(block >= 0 && block < blocks) || positions[row] >= program.contextLength) {

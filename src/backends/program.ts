@@ -68,6 +68,8 @@ export interface Program {
   /** The slot that holds the result, [outputs × vocabulary]. */
   readonly logits: Slot;
   readonly vocabulary: number;
+  /** Rows of the tables that tokens are indices of; `vocabulary` when absent. */
+  readonly tokenRows?: number;
   /** Most positions a sequence may have. */
   readonly contextLength: number;
   /** Cache layout: this many layers, each with a key and a value of these widths per position, all heads together. */

@@ -5,6 +5,7 @@
 
 import type { OpOf } from "./interpreter.js";
 import type { Op, Slot } from "./program.js";
+import { inputsOf } from "./slots.js";
 import type { PlacedWeight } from "./webgpu-linear.js";
 import { ACTIVATIONS, opWords, type Writer } from "./webgpu-ops.js";
 import { groupsOf } from "./webgpu-recording.js";
@@ -193,23 +194,4 @@ function isDead(ops: readonly Op[], at: number, slot: Slot): boolean {
     if (op.kind !== "copy" && "out" in op && op.out === slot) return true;
   }
   return true;
-}
-
-function inputsOf(op: Op): readonly Slot[] {
-  switch (op.kind) {
-    case "embed":
-      return [];
-    case "attention":
-      return [op.q, op.k, op.v];
-    case "gate":
-      return [op.gate, op.up];
-    case "add":
-      return [op.a, op.b];
-    case "expertLinear":
-      return [op.x, op.chosen];
-    case "combine":
-      return [op.x, op.weights];
-    default:
-      return [op.x];
-  }
 }

@@ -4,6 +4,7 @@ import { IsqError } from "../errors.js";
 import { type Kernels, runOp } from "./interpreter.js";
 import type { Activation, Op, Program, Slot, WeightIndex } from "./program.js";
 import { CACHE_BLOCK } from "./program.js";
+import { outsOf } from "./slots.js";
 import type { GpuDevice } from "./webgpu-device.js";
 import { fuseAt } from "./webgpu-fused.js";
 import { MOST_ROWS, type PlacedWeight, TEAM_THREADS } from "./webgpu-linear.js";
@@ -56,12 +57,6 @@ export function opWords(fields: Fields): Uint32Array {
     else words[i] = value;
   }
   return words;
-}
-
-/** Which slots an operation writes. */
-export function outsOf(op: Op): readonly Slot[] {
-  if (op.kind === "rope") return [op.x];
-  return op.kind === "route" ? [op.chosen, op.weights] : [op.out];
 }
 
 /** The work of operations, in order. `count` of them, all when absent. */

@@ -11,6 +11,7 @@ import type { GpuDevice } from "./webgpu-device.js";
 import { worksOf } from "./webgpu-ops.js";
 import { type Recording, type Result, record } from "./webgpu-recording.js";
 import { Room } from "./webgpu-room.js";
+import { writeWhole } from "./webgpu-run.js";
 import { freeGpuWeight, type GpuWeight, placeGpuWeight, readGpuWeight } from "./webgpu-weights.js";
 
 /** Recordings that are kept: of a token at a time, and of some sizes of prompts. */
@@ -25,6 +26,9 @@ export class GpuSession implements Session {
   readonly #room: Room;
   /** By size of the step. */
   readonly #recordings = new Map<string, Recording>();
+  /** Weights that were placed. */
+  readonly #placed = new Set<WeightIndex>();
+  #holds = false;
   #open = true;
 
   constructor(gpu: GpuDevice, program: Program, options: SessionOptions) {
@@ -39,9 +43,23 @@ export class GpuSession implements Session {
   async place(index: WeightIndex, tensor: Tensor): Promise<void> {
     this.#checkOpen();
     checkPlacement(this.#program, index, tensor);
+    if (this.#isTable(index, tensor)) {
+      const { table } = this.#weights.get(index);
+      await this.#gpu.inTurn(async () => writeWhole(this.#gpu, table!.buffer, tensor.data));
+      return;
+    }
     const placed = await this.#gpu.exclusively(() => placeGpuWeight(this.#gpu, tensor, this.#uses[index]));
     this.#forgetRecordings();
     this.#weights.put(index, placed);
+    this.#placed.add(index);
+  }
+
+  /** A table in binary32 that takes the place of another: activations that come over a border, in every step. */
+  #isTable(index: WeightIndex, { type }: Tensor): boolean {
+    const { embedding, rowsTo, vector } = this.#uses[index];
+    if (!embedding || rowsTo !== null || vector || type !== "F32" || this.#holds || !this.#placed.has(index))
+      return false;
+    return this.#weights.get(index).form.type === "F32";
   }
 
   async read(index: WeightIndex): Promise<Tensor> {
@@ -54,17 +72,20 @@ export class GpuSession implements Session {
   hold(): void {
     this.#checkOpen();
     this.#weights.hold();
+    this.#holds = true;
   }
 
   commit(): void {
     this.#checkOpen();
     this.#forgetRecordings();
     this.#weights.commit();
+    this.#holds = false;
   }
 
   discard(): void {
     this.#checkOpen();
     this.#weights.discard();
+    this.#holds = false;
   }
 
   run(batch: Batch): Promise<Float32Array> {

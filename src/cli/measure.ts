@@ -93,9 +93,22 @@ export function withMeasuring<Result>(
   work: (measuring: Measuring) => Promise<Result>,
 ): Promise<Result> {
   return withInterrupt(async (signal) => {
-    const { backend: choice, threads, isq: _, topology, imatrix, calibrationFile, strict, ...rest } = flags;
+    const {
+      backend: choice,
+      threads,
+      device,
+      isq: _,
+      topology,
+      imatrix,
+      calibrationFile,
+      strict,
+      ...rest
+    } = flags;
     const text = calibrationFile === undefined ? undefined : await readTextInput(calibrationFile);
-    const backend = await openBackend(choice, threads === undefined ? {} : { workers: threads });
+    const backend = await openBackend(choice, {
+      ...(threads !== undefined && { workers: threads }),
+      ...(device !== undefined && { device }),
+    });
     const quantization = {
       ...(topology !== undefined && { topology }),
       ...(imatrix !== undefined && { imatrix }),

@@ -2,7 +2,12 @@
 
 import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { BACKEND_CHOICES, type BackendChoice } from "../backends/open.js";
+import {
+  BACKEND_CHOICES,
+  type BackendChoice,
+  type DeviceChoice,
+  parseDeviceChoice,
+} from "../backends/open.js";
 import { IsqError, isIsqError } from "../errors.js";
 import { ARCHITECTURE_NAMES } from "../model/architectures/index.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice } from "../plan.js";
@@ -26,6 +31,7 @@ export interface QuantizationOptions {
 export interface RuntimeOptions {
   readonly backend: BackendChoice;
   readonly threads?: number;
+  readonly device?: DeviceChoice;
 }
 
 /** What the `plain` model form parses to. */
@@ -77,7 +83,7 @@ function parseTypeName(value: string): IsqType {
   }
 }
 
-/** Adds `--backend` and `--threads`. */
+/** Adds `--backend`, `--threads` and `--device`. */
 export function addRuntimeOptions(command: Command): Command {
   return command
     .addOption(
@@ -85,7 +91,22 @@ export function addRuntimeOptions(command: Command): Command {
         .choices([...BACKEND_CHOICES])
         .default("auto"),
     )
-    .option("--threads <count>", "worker threads; as many as processors when left out", parseCount(1));
+    .option("--threads <count>", "worker threads; as many as processors when left out", parseCount(1))
+    .addOption(
+      new Option(
+        "--device <name>",
+        "auto (a GPU if there is one), cpu, webgpu or webgpu[N]; cpu when left out",
+      ).argParser(parseDeviceName),
+    );
+}
+
+function parseDeviceName(value: string): DeviceChoice {
+  try {
+    return parseDeviceChoice(value);
+  } catch (error) {
+    if (isIsqError(error)) throw new InvalidArgumentError(error.message);
+    throw error;
+  }
 }
 
 /** Adds the model form `plain -m DIR [-a ARCH]` under a command and runs `action` with all options of both levels. */
@@ -139,6 +160,7 @@ export function createBuilder(options: BuildOptions): TextModelBuilder {
   if (options.strict) builder.withStrict();
   if (options.backend !== undefined) builder.withBackend(options.backend);
   if (options.threads !== undefined) builder.withThreads(options.threads);
+  if (options.device !== undefined) builder.withDevice(options.device);
   return builder;
 }
 
