@@ -50,4 +50,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+// A reader that ends first (`isq inspect … | head`) has what it wanted.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+});
 process.exitCode = await main(process.argv.slice(2));

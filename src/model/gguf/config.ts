@@ -85,8 +85,12 @@ export async function configOfMetadata(
   config["attention_bias"] = tensors.has("blk.0.attn_q.bias");
   config["mlp_bias"] = tensors.has("blk.0.ffn_down.bias");
   const rotaryWidth = readNumberKey(keys, "rope.dimension_count");
-  if (rotaryWidth !== undefined && headWidth !== undefined && rotaryWidth < headWidth) {
-    config["partial_rotary_factor"] = rotaryWidth / headWidth;
+  if (rotaryWidth !== undefined && headWidth !== undefined) {
+    if (rotaryWidth > headWidth) {
+      const key = `${name}.rope.dimension_count`;
+      throw metadataError(file, key, `is above the ${headWidth} of a head`, rotaryWidth);
+    }
+    if (rotaryWidth < headWidth) config["partial_rotary_factor"] = rotaryWidth / headWidth;
   }
   if (architecture.rope?.({ file, path: "", values: config }) !== null) {
     config["rope_parameters"] = await ropeParameters(keys, readTensor);

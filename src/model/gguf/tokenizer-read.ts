@@ -47,6 +47,8 @@ function readTokens(keys: Keys): readonly string[] {
 
 function makeJson(keys: Keys, model: string, tokens: readonly string[]): unknown {
   const types = readNumbers(keys, "token_type", tokens.length) ?? tokens.map(() => TOKEN_TYPES.normal);
+  const wrong = tokens.findIndex((token, id) => types[id] === TOKEN_TYPES.byte && !BYTE.test(token));
+  if (wrong >= 0) fail(keys, "tokens", `has a byte at ${wrong} that is none`, tokens[wrong]);
   const vocab = new Map(tokens.map((token, id) => [token, id]));
   const added = tokens.flatMap((content, id) => {
     const special = types[id] === TOKEN_TYPES.control || types[id] === TOKEN_TYPES.unknown;
@@ -63,6 +65,8 @@ function makeJson(keys: Keys, model: string, tokens: readonly string[]): unknown
     ...{ file: keys.file, field: "tokenizer.ggml.model", value: model, limit: known },
   });
 }
+
+const BYTE = /^<0x[0-9A-Fa-f]{2}>$/;
 
 function byteLevelParts(keys: Keys, vocab: ReadonlyMap<string, number>) {
   const name = readTextKey(keys.file, keys.metadata, "tokenizer.ggml.pre") ?? "gpt-2";
