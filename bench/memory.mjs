@@ -28,7 +28,13 @@ function measure(format, type) {
   if (status !== 0) throw new Error(`isq quantize ended with ${status}:\n${stderr}`);
   const peak = Number(/^peak (\d+)$/m.exec(stderr)?.[1]);
   const byteLength = format === "uqff" ? undefined : statSync(file).size;
-  return { case: `${format}:${type}`, peakBytes: peak, withinLimit: peak < LIMIT, byteLength, seconds: round(seconds) };
+  return {
+    case: `${format}:${type}`,
+    peakBytes: peak,
+    withinLimit: peak < LIMIT,
+    byteLength,
+    seconds: round(seconds),
+  };
 }
 
 const rows = [];
