@@ -54,7 +54,7 @@ async function attempt(run: (signal: AbortSignal) => Promise<void>): Promise<voi
   }
 }
 
-async function chooseFile(chosen: File): Promise<void> {
+async function chooseFile(chosen: readonly File[]): Promise<void> {
   await attempt(async () => {
     reveal(0);
     file = await openChosen(chosen);
@@ -66,7 +66,7 @@ async function chooseFile(chosen: File): Promise<void> {
   });
 }
 
-async function chooseSource(chosen: File): Promise<void> {
+async function chooseSource(chosen: readonly File[]): Promise<void> {
   await attempt(async () => {
     source = await openChosen(chosen);
     status.textContent = `source: ${source.name}, ${source.tensors.size} tensors`;
@@ -196,11 +196,11 @@ async function showUnit(chosen: number, marks: boolean): Promise<void> {
 }
 
 function listen(): void {
-  const choose = (id: string, use: (file: File) => Promise<void>) => {
+  const choose = (id: string, use: (files: readonly File[]) => Promise<void>) => {
     const input = find(id, HTMLInputElement);
     input.addEventListener("change", () => {
-      const chosen = input.files?.[0];
-      if (chosen) void use(chosen);
+      const chosen = [...(input.files ?? [])];
+      if (chosen.length > 0) void use(chosen);
     });
   };
   choose("file", chooseFile);
@@ -219,9 +219,12 @@ function listen(): void {
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", async (event) => {
     event.preventDefault();
-    const [first, second] = event.dataTransfer?.files ?? [];
-    if (first) await chooseFile(first);
-    if (second) await chooseSource(second);
+    const dropped = [...(event.dataTransfer?.files ?? [])];
+    const [first, second] = dropped;
+    const isSet = dropped.some(({ name }) => name.toLowerCase().endsWith(".uqff"));
+    if (isSet) return chooseFile(dropped);
+    if (first) await chooseFile([first]);
+    if (second) await chooseSource([second]);
   });
 }
 

@@ -6,6 +6,7 @@ import { fromFiles } from "../../src/files/directory.js";
 import { ggmlTypeNamed } from "../../src/files/ggml-types.js";
 import { openGgufFiles } from "../../src/files/gguf-split.js";
 import { openGgufCheckpoint } from "../../src/gguf-checkpoint.js";
+import { openUqffCheckpoint, UQFF_RESIDUAL } from "../../src/uqff-checkpoint.js";
 import type { OpenFile } from "./tensor-view.js";
 
 export interface ChosenFile extends OpenFile {
@@ -16,9 +17,16 @@ export interface ChosenFile extends OpenFile {
 
 const ENDINGS = ["gguf", "uqff", "safetensors"];
 
-/** Opens a file by its ending. Throws `source/format` for others, and what its reader throws. */
-export async function openChosen(file: File): Promise<ChosenFile> {
-  const directory = fromFiles([[file.name, file]], "chosen");
+/**
+ * Opens a file by its ending. What was chosen beside it may belong to it: further shards, the set's other tensors, its config,
+ * its report. Throws `source/format` for others, and what its reader throws.
+ */
+export async function openChosen(files: readonly File[]): Promise<ChosenFile> {
+  const file = firstOf(files);
+  const directory = fromFiles(
+    files.map((each) => [each.name, each]),
+    "chosen",
+  );
   const ending = /\.(\w+)$/.exec(file.name.toLowerCase())?.[1] ?? "";
   const about = { byteLength: file.size };
   switch (ending) {
@@ -26,11 +34,36 @@ export async function openChosen(file: File): Promise<ChosenFile> {
       return { ...about, ...(await openGgufFile(directory, file.name)) };
     case "safetensors":
       return { ...about, ...(await openCheckpoint(directory, { file: file.name })), name: file.name };
+    case "uqff":
+      return { byteLength: totalOf(files), ...(await openUqffFile(directory, file.name, files)) };
     default: {
       const message = `${file.name} has none of the endings ${ENDINGS.map((each) => `.${each}`).join(", ")}`;
       throw new IsqError("source/format", message, { file: file.name, value: ending, limit: ENDINGS });
     }
   }
+}
+
+/** Of a set, the first shard says what all of it is. */
+function firstOf(files: readonly File[]): File {
+  const shards = files.filter(({ name }) => name.toLowerCase().endsWith(".uqff"));
+  const number = ({ name }: File) => Number(/-(\d+)\.uqff$/i.exec(name)?.[1] ?? 0);
+  return shards.sort((a, b) => number(a) - number(b))[0] ?? files[0];
+}
+
+const totalOf = (files: readonly File[]): number => files.reduce((sum, { size }) => sum + size, 0);
+
+/** Layers under the names of their weights; the tensors that were not quantized where their file was chosen too. */
+async function openUqffFile(
+  directory: ReturnType<typeof fromFiles>,
+  name: string,
+  files: readonly File[],
+): Promise<OpenFile & { note?: string }> {
+  const residual = files.some((file) => file.name === UQFF_RESIDUAL);
+  const checkpoint = await openUqffCheckpoint(directory, name, { residual });
+  const { shards, layers, version } = checkpoint.uqff;
+  const set = `${layers.size} layers of UQFF ${version} in ${shards.length} shard${shards.length > 1 ? "s" : ""}`;
+  const note = residual ? set : `${set}; choose ${UQFF_RESIDUAL} as well for the other tensors`;
+  return { ...checkpoint, name, note };
 }
 
 /** With the names and rows of checkpoints where the architecture is known, else as the file has them. */

@@ -16,6 +16,7 @@ import { plan } from "../../src/plan.js";
 import { dequantize } from "../../src/quants/index.js";
 import { saveModel } from "../../src/save.js";
 import { planFile } from "../../src/write-model.js";
+import { toUqff } from "../uqff-support.js";
 
 const SOURCE = "models/tiny-mistral/model.safetensors";
 const GATE = "model.layers.0.mlp.gate_proj.weight";
@@ -50,6 +51,11 @@ describe("in a browser", () => {
       const sink = toBytes(file.byteLength);
       await saveModel(file, decided, model.checkpoint, await wasm(), sink);
       writeFileSync(path, sink.bytes);
+    }
+    const rules = [{ pattern: /layers\.0\.mlp\.up_proj/, isq: "HQQ8" }] as const;
+    const request = { type: "Q6K", topology: rules, shardByteLength: 3_000_000 } as const;
+    for (const [name, bytes] of Object.entries(await toUqff(model, request))) {
+      writeFileSync(join(folder, name), bytes);
     }
     await model.checkpoint.close();
     writeFileSync(join(folder, "index.html"), readFileSync("docs/viewer/index.html"));
@@ -218,6 +224,24 @@ describe("in a browser", () => {
     await page.waitForFunction(() => document.getElementById("unit-title")?.textContent === "Group 0");
     expect(await text("#tensor-facts")).toContain("HQQ4, mistralrs");
     expect(await text("#map-summary")).toMatch(/^3072 groups; mean error 0\.0/);
+  });
+
+  test("a UQFF set: shards chosen together are one model; without the other tensors it says so", async () => {
+    const set = ["m-1.uqff", "m-0.uqff"].map((name) => join(folder, name));
+    await page.setInputFiles("#file", [...set, join(folder, "residual.safetensors")]);
+    await page.waitForFunction(() => document.getElementById("status")?.textContent?.startsWith("m-0.uqff"));
+    expect(await text("#status")).toMatch(/^m-0.uqff: 57 tensors, [\d,]+ bytes; \d+ layers of UQFF 1\.2\.0/);
+    await page.locator(`button[data-tensor="${GATE}"]`).press("Enter");
+    await page.waitForFunction(() => document.getElementById("unit-title")?.textContent === "Block 0");
+    expect(await text("#tensor-facts")).toContain("Q6K");
+    expect(await text("#map-summary")).toMatch(/^768 blocks; mean error 0\.0\d+/);
+    await page.locator(`button[data-tensor="${GATE.replace("gate", "up")}"]`).press("Enter");
+    await page.waitForFunction(() => document.getElementById("unit-title")?.textContent === "Group 0");
+    expect(await text("#tensor-facts")).toContain("HQQ8, mistralrs");
+    expect(await text("#map-summary")).toMatch(/^3072 groups; mean error 0\.0\d+/);
+    await expectAccessible();
+    await page.setInputFiles("#file", set[1]);
+    await expect.poll(() => text("#status")).toMatch(/in 1 shard; choose residual\.safetensors as well/);
   });
 
   test("a file that is damaged, and one of no known kind, are refused in a sentence that is announced", async () => {
