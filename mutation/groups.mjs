@@ -2,7 +2,9 @@
 const quants = (files) => files.map((file) => `src/quants/${file}.ts`);
 const formats = (files) => files.map((file) => `src/files/${file}.ts`);
 
-const CODECS = ["mutation/golden.test.ts", "test/quants/layout.test.ts", "test/quants/contract.test.ts"];
+const CODECS = ["golden", "layout", "contract", "dot-order"].map((name) =>
+  name === "golden" ? "mutation/golden.test.ts" : `test/quants/${name}.test.ts`,
+);
 const GGUF = [
   "test/files/gguf.test.ts",
   "test/files/gguf-malformed.test.ts",

@@ -1,10 +1,13 @@
-// Builds the pages of pages/: those of docs/, one HTML file each, which work from a disk as well as from a server; and the
+// Builds the pages of pages/: those of docs/, one HTML file each, which work from a disk as well as from
+// a server (the quantizer with worker threads only from one that isolates it); and the
 // page of the server, whose parts are embedded in src/server/page-files.ts, so that it needs no path.
 import { readFileSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { bundlePage, root } from "./bundle.mjs";
 
-const PAGES = ["viewer"];
+const PAGES = ["viewer", "quantizer"];
+/** Pages whose worker threads have their script beside them, where the page looks for it. */
+const WITH_WORKER = ["quantizer"];
 
 const read = (path) => readFileSync(`${root}pages/${path}`, "utf8");
 
@@ -23,6 +26,8 @@ export async function buildPages() {
   for (const name of PAGES) {
     await mkdir(`${root}docs/${name}`, { recursive: true });
     writeFileSync(`${root}docs/${name}/index.html`, await buildPage(name));
+    if (!WITH_WORKER.includes(name)) continue;
+    writeFileSync(`${root}docs/${name}/worker.js`, await bundlePage("src/web/worker.ts"));
   }
 }
 

@@ -1,7 +1,7 @@
 // One suite in every runtime: Node 20, 22 and 24, Deno, Bun, Chromium. Prints what each has and the sha256 of everything
 // produced; exits 1 if a row has two values, a check fails, or a runtime is missing.
 //
-//   node scripts/runtimes.mjs [--only "node 22,chromium"] [--json out/runtimes/report.json]
+//   node scripts/runtimes.mjs [--only "node 22,chromium"] [--quick] [--json out/runtimes/report.json]
 //
 // The runtimes are npm packages of their own folder, runtimes/, which the first run installs; Chromium is the system's.
 import { spawnSync } from "node:child_process";
@@ -130,7 +130,14 @@ function printReports(reports) {
 }
 
 async function main() {
-  const { values: flags } = parseArgs({ options: { only: { type: "string" }, json: { type: "string" } } });
+  const { values: flags } = parseArgs({
+    options: {
+      only: { type: "string" },
+      quick: { type: "boolean", default: false }, // the part that tests run
+      json: { type: "string" },
+    },
+  });
+  const { quick } = flags;
   const wanted = flags.only?.split(",").map((name) => name.trim());
   const isWanted = (name) => !wanted || wanted.includes(name);
   await buildSuite();
@@ -152,14 +159,14 @@ async function main() {
   };
   if (Object.keys(RUNTIMES).some(isWanted)) installRuntimes();
   for (const [name, runtime] of Object.entries(RUNTIMES)) {
-    await attempt(name, () => runWithCommand(name, runtime));
+    await attempt(name, () => runWithCommand(name, runtime, quick ? ["--quick"] : []));
   }
   const inBrowser = (options) => () => {
     if (chromiumMissing !== undefined) throw new Error(chromiumMissing);
     return runInChromium(options);
   };
-  await attempt("chromium", inBrowser({ isolated: true }));
-  await attempt("chromium without shared memory", inBrowser({ isolated: false }));
+  await attempt("chromium", inBrowser({ isolated: true, quick }));
+  await attempt("chromium without shared memory", inBrowser({ isolated: false, quick }));
   const merged = printReports(reports);
   if (flags.json) writeFileSync(flags.json, JSON.stringify(reports, null, 1));
   const differing = [...merged].filter(([, values]) => values.size > 1).map(([row]) => row);

@@ -67,3 +67,21 @@ test("Q8_1: integers, the weights' scale, the activations' scale", () => {
   }
   expect(dot("Q8_1", weights, activations, "mistralrs")).toBe(expected);
 });
+
+test("Q8K: integers of a super-block, then the two scales", () => {
+  const columns = 512;
+  const [weights, activations] = [3, 4].map(
+    (seed) => quantize("Q8K", gauss(columns, seed), { shape: [columns] }).data,
+  );
+  let expected = 0;
+  for (let b = 0; b < columns / 256; b++) {
+    const scale = (bytes: Uint8Array) =>
+      new DataView(bytes.buffer, bytes.byteOffset).getFloat32(b * 292, true);
+    const code = (bytes: Uint8Array, i: number) => (bytes[b * 292 + 4 + i] << 24) >> 24;
+    let sum = 0;
+    for (let i = 0; i < 256; i++) sum += code(weights, i) * code(activations, i);
+    expected = f32(expected + f32(f32(sum * scale(weights)) * scale(activations)));
+  }
+  expect(expected).not.toBe(0);
+  expect(dot("Q8K", weights, activations, "ggml")).toBe(expected);
+});

@@ -1,0 +1,121 @@
+/** The quantizer in a browser: a dropped file, worker threads, the GPU, and nothing that leaves the page. */
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { quantizeFile } from "../../pages/quantizer/quantize-file.js";
+import { chromiumMissing, openChromium, serveProject } from "../../scripts/browser.mjs";
+import { wasm } from "../../src/backends/wasm.js";
+
+const SOURCE = "models/tiny-mistral/model.safetensors";
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const hashOf = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+
+/** What this Node makes of the file. */
+async function expected(type: "Q4K" | "Q8_0"): Promise<string> {
+  const file = new Blob([readFileSync(SOURCE)]);
+  return hashOf((await quantizeFile("tiny.safetensors", file, type, await wasm())).bytes);
+}
+
+describe("in a browser", () => {
+  if (chromiumMissing !== undefined) {
+    test.skip(`not opened: ${chromiumMissing}`, () => {});
+    return;
+  }
+  let browser: Browser;
+  const servers: Awaited<ReturnType<typeof serveProject>>[] = [];
+  beforeAll(async () => {
+    browser = await openChromium();
+  });
+  afterAll(async () => {
+    await browser?.close();
+    for (const server of servers) await server.close();
+  });
+
+  /** The page, from a server with or without isolation, and everything it asks for. */
+  async function open(isolated: boolean) {
+    const html = readFileSync("docs/quantizer/index.html", "utf8");
+    const server = await serveProject({ pages: { "/docs/quantizer/": html }, isolated });
+    servers.push(server);
+    const page = await browser.newPage();
+    const asked: string[] = [];
+    const problems: string[] = [];
+    page.on("request", (request) => {
+      const { pathname, protocol } = new URL(request.url());
+      if (protocol !== "data:" && protocol !== "blob:") {
+        asked.push(`${request.method()} ${pathname}${request.postData() ?? ""}`);
+      }
+    });
+    page.on("pageerror", (error) => problems.push(error.message));
+    await page.goto(`${server.url}/docs/quantizer/`);
+    return { page, asked, problems, server };
+  }
+
+  async function drop(page: Page, name: string, bytes: Uint8Array) {
+    const transfer = await page.evaluateHandle(
+      ([text, file]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], file));
+        return data;
+      },
+      [Buffer.from(bytes).toString("base64"), name],
+    );
+    await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
+  }
+
+  /** sha256 of the file that the page offers. */
+  async function saved(page: Page): Promise<{ name: string; hash: string }> {
+    await page.waitForSelector("#result:not([hidden])", { timeout: 120_000 });
+    const waiting = page.waitForEvent("download");
+    await page.press("#download", "Enter");
+    const download = await waiting;
+    return { name: download.suggestedFilename(), hash: hashOf(readFileSync(await download.path())) };
+  }
+
+  test("a dropped file is quantized by worker threads, to the bytes of Node, and nothing is sent", async () => {
+    const { page, asked, problems, server } = await open(true);
+    await page.selectOption("#backend", "threads");
+    await drop(page, "tiny.safetensors", readFileSync(SOURCE));
+    expect(await saved(page)).toEqual({ name: "tiny-q4k.safetensors", hash: await expected("Q4K") });
+    expect(await page.textContent("#status")).toMatch(/^tiny\.safetensors quantized by threads in /);
+    const rows = await page.getByRole("row").allInnerTexts();
+    expect(rows).toContain("model.layers.0.mlp.gate_proj.weight\tBF16\tQ4K\t110,592\t");
+    await page.evaluate(AXE);
+    const violations = await page.evaluate(async () => {
+      const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: unknown[] }> } };
+      return (await axe.run()).violations;
+    });
+    expect(violations).toEqual([]);
+    expect(new Set(asked)).toEqual(new Set(["GET /docs/quantizer/", "GET /docs/quantizer/worker.js"]));
+    expect(new Set(server.requests.map(({ method }) => method))).toEqual(new Set(["GET"]));
+    expect(problems).toEqual([]);
+    await page.close();
+  });
+
+  test("the GPU, where there is one, gives the same bytes", async () => {
+    const { page, asked } = await open(true);
+    await page.selectOption("#type", "Q8_0");
+    await page.selectOption("#backend", "webgpu");
+    await page.setInputFiles("#file", SOURCE);
+    expect((await saved(page)).hash).toBe(await expected("Q8_0"));
+    expect(await page.textContent("#status")).toMatch(/quantized by webgpu in /);
+    expect(new Set(asked)).toEqual(new Set(["GET /docs/quantizer/"]));
+    await page.close();
+  });
+
+  test("without isolation threads are refused in a sentence, and one thread does it", async () => {
+    const { page, asked } = await open(false);
+    await page.selectOption("#backend", "threads");
+    await drop(page, "tiny.safetensors", readFileSync(SOURCE));
+    await expect.poll(() => page.textContent("#problem")).toMatch(/Cross-Origin-Opener-Policy/);
+    await page.selectOption("#backend", "wasm");
+    await drop(page, "tiny.safetensors", readFileSync(SOURCE));
+    expect((await saved(page)).hash).toBe(await expected("Q4K"));
+    await drop(page, "cut.safetensors", readFileSync(SOURCE).subarray(0, 5000));
+    await expect.poll(() => page.textContent("#problem")).toMatch(/cut\.safetensors/);
+    expect(asked).toEqual(["GET /docs/quantizer/"]);
+    await page.close();
+  });
+});
