@@ -389,7 +389,7 @@ export class TextModelBuilder {
       const decided = plan(opened.program, opened.sourceOf, asked);
       const text = await this.#readCalibration();
       backend = await this.#openBackend();
-      const spread = await spreadOverDevices(decided, backend, ownsBackend);
+      const spread = await spreadOverDevices(decided, backend, ownsBackend, this.#backendOptions.device);
       if (spread) [backend, ownsBackend] = [spread, true];
       const loading = await openLoading(opened, backend, this.#running);
       session = loading.session;
@@ -470,8 +470,13 @@ const planOf = ({ program, sourceOf }: OpenedModel, request: PlanRequest) => pla
  * The backend and a second one for the tensors that the topology puts elsewhere, or null when there are none. Throws
  * `topology/device` for a third device, `backend/unavailable`.
  */
-async function spreadOverDevices({ rows }: Plan, backend: Backend, owned: boolean): Promise<Backend | null> {
-  const elsewhere = rows.filter(({ device }) => device !== null && !isHere(device, backend.name));
+async function spreadOverDevices(
+  { rows }: Plan,
+  backend: Backend,
+  owned: boolean,
+  chosen?: string,
+): Promise<Backend | null> {
+  const elsewhere = rows.filter(({ device }) => device !== null && !isHere(device, backend.name, chosen));
   if (elsewhere.length === 0) return null;
   const device = elsewhere[0].device!;
   for (const row of elsewhere) {

@@ -99,9 +99,11 @@ export function parseDevice(value: string): Device {
   throw new IsqError("topology/device", message, { field: "device", value, limit: DEVICE_CHOICES });
 }
 
-/** Whether a device is the one that a backend works on. */
-export function isHere(device: Device, backend: string): boolean {
-  return backend === "webgpu" ? device === "webgpu" || device === "webgpu[0]" : device === "cpu";
+/** Whether a device is the one that a backend works on; `chosen` is how that was asked for. */
+export function isHere(device: Device, backend: string, chosen: string = "auto"): boolean {
+  if (backend !== "webgpu") return device === "cpu";
+  const number = (name: string) => /\[(\d+)\]$/.exec(name)?.[1] ?? "0";
+  return device !== "cpu" && Number(number(device)) === Number(number(chosen));
 }
 
 function checkLayers(start: number, end: number, limit: number, what: string): void {

@@ -95,8 +95,48 @@ async function timeKernels(session, rounds) {
   return best;
 }
 
+/**
+ * Steps in few dispatches against one kernel for each operation, on a small model: products are summed in another order, and a
+ * code of the activations that falls the other way moves a logit by some thousandths.
+ */
+async function compareSteps(steps) {
+  const sizes = {
+    ...SMALL,
+    hidden_size: 512,
+    intermediate_size: 1024,
+    num_hidden_layers: 3,
+    vocab_size: 1024,
+  };
+  const program = compileModel(configOf(sizes));
+  const runs = [];
+  for (const plain of [true, false]) {
+    const backend = await webgpu({ plain });
+    const session = await backend.open(program, { cachePositions: 512 });
+    await placeAll(program, session);
+    const rows = [];
+    for (let i = 0; i < steps; i++) rows.push(await session.run(batchOf((7 * i) % 100, i)));
+    const again = await session.run(batchOf((7 * (steps - 1)) % 100, steps - 1));
+    if (again.some((value, i) => !Object.is(value, rows[steps - 1][i])))
+      throw new Error("a second run differs");
+    runs.push(rows);
+    await backend.dispose();
+  }
+  let [difference, size, sameToken] = [0, 0, 0];
+  for (const [i, row] of runs[0].entries()) {
+    const other = runs[1][i];
+    for (let k = 0; k < row.length; k++) {
+      difference = Math.max(difference, Math.abs(row[k] - other[k]));
+      size = Math.max(size, Math.abs(row[k]));
+    }
+    if (pickLargest(row) === pickLargest(other)) sameToken++;
+  }
+  if (!(difference < 0.05 * size)) throw new Error(`logits differ by ${difference} of ${size}`);
+  return { steps, largestDifference: difference, largestLogit: size, sameToken };
+}
+
 export async function measureGeneration({ size, rounds, plain }, copy, log) {
   const small = size === "small";
+  const fusedAgainstPlain = await compareSteps(small ? 3 : 300);
   const backend = await webgpu({ plain });
   const program = compileModel(configOf(small ? SMALL : LARGE));
   const session = await backend.open(program, { cachePositions: 512 });
@@ -138,6 +178,7 @@ export async function measureGeneration({ size, rounds, plain }, copy, log) {
     shareOfBandwidthBound: round(bound / seconds),
     stepsPerSecond: round(1 / step),
     shareOfSteps: round(bound / step),
+    fusedAgainstPlain,
     dispatches: kernels.dispatches,
     shareOfKernels: round(bound / kernels.seconds),
   };
