@@ -4,7 +4,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openGguf } from "../../src/files/gguf.js";
 import type { GgufMetadata } from "../../src/files/gguf-values.js";
+import { fromBytes } from "../../src/files/source.js";
 import { type OpenedModel, openModel } from "../../src/load.js";
 import { PRE_TOKENIZERS } from "../../src/model/gguf/pre-tokenizers.js";
 import { tokenizerOfMetadata } from "../../src/model/gguf/tokenizer-read.js";
@@ -130,4 +132,23 @@ describe.each(SUBJECTS)("%s", (_name, make) => {
     expect(made.chatTemplate).toBe(tokenizer.chatTemplate);
     model.free();
   });
+});
+
+test("its files with a vocabulary only are opened, and have the tokenizer", async () => {
+  const tokenizer = createTokenizer(readJson("tokenizer.json"), settings, { beginToken: 1 });
+  const keys = tokenizerKeys(tokenizer, 4096, [2]);
+  const bare = new Map([...keys].filter(([key]) => key !== JSON_KEY));
+  const [whole, only] = [join(folder, "whole.gguf"), join(folder, "only.gguf")];
+  writeFileSync(whole, await toGguf(opened, { type: "Q4_0", tokenizer: bare }));
+  llama.saveVocabulary(whole, only);
+  const { tensors, metadata } = await openGguf(fromBytes(new Uint8Array(readFileSync(only))));
+  expect(tensors.size).toBe(0);
+  expect(readFileSync(only).length).toBeLessThan(readFileSync(whole).length / 4);
+  const made = readWithout(metadata);
+  const model = llama.loadVocabulary(only);
+  expect(model.tokenize(TEXTS[0], { special: true })).toEqual(
+    made.encode(TEXTS[0], { addSpecialTokens: false }),
+  );
+  model.free();
+  expect(made.encode(TEXTS[0])).toEqual(tokenizer.encode(TEXTS[0]));
 });

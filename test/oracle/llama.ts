@@ -31,6 +31,10 @@ export interface LlamaModel {
 export interface Llama {
   /** Throws when the library refuses the file; the message has its log. */
   load(path: string): LlamaModel;
+  /** Loads no more of a file than its metadata. */
+  loadVocabulary(path: string): Pick<LlamaModel, "tokenize" | "free">;
+  /** Copies the metadata of a file with ggml's own writer: a file without tensors, as llama.cpp tests vocabularies with. */
+  saveVocabulary(from: string, to: string): void;
   /** `llama_model_quantize` to llama.cpp's file type number; every matrix to one type unless `pure` is false. */
   quantize(from: string, to: string, fileType: number, pure?: boolean): void;
 }
@@ -191,6 +195,29 @@ export async function openLlama(): Promise<Llama> {
       if (!model) throw new Error(`llama.cpp refused ${path}:\n${lines.join("")}`);
       return createModel(model);
     },
+    saveVocabulary(from, to) {
+      const base = koffi.load(join(folder, "libggml-base.so"));
+      koffi.struct("GgufInit", { no_alloc: "bool", ctx: "void *" });
+      const call = (signature: string) => base.func(signature) as Native;
+      const open = call("void *gguf_init_from_file(const char *path, GgufInit params)");
+      const source = open(from, { no_alloc: true, ctx: null });
+      const target = call("void *gguf_init_empty()")();
+      call("void gguf_set_kv(void *to, void *from)")(target, source);
+      const written = call("bool gguf_write_to_file(void *file, const char *path, bool header)")(
+        target,
+        to,
+        true,
+      );
+      for (const file of [source, target]) call("void gguf_free(void *file)")(file);
+      if (!written) throw new Error(`ggml could not write ${to}`);
+    },
+    loadVocabulary(path) {
+      const params = defaults("llama_model_default_params", MODEL_DEFAULTS);
+      params.setUint8(VOCABULARY_ONLY, 1);
+      const model = loadModel(path, asStruct(params));
+      if (!model) throw new Error(`llama.cpp refused ${path}:\n${lines.join("")}`);
+      return createModel(model);
+    },
     quantize(from, to, fileType, pure = true) {
       lines.length = 0;
       const params = defaults("llama_model_quantize_default_params", QUANTIZE_DEFAULTS);
@@ -220,7 +247,9 @@ const TENSOR = { bytes: 320, sizes: 16, operation: 80, sources: 152, data: 248, 
 /** GGML_OP_MUL_MAT. */
 const MULTIPLY = 29;
 const CONTEXT_DEFAULTS = { 0: 512, 4: 2048, 8: 512, 28: 4, 32: 4, 52: -1, 104: 1, 108: 1 };
-const MODEL_DEFAULTS = { 16: -1, 20: 1 };
+const MODEL_DEFAULTS = { 16: -1, 20: 1, 72: 0x10000 };
+/** The first of the switches behind the pointers. */
+const VOCABULARY_ONLY = 72;
 const QUANTIZE = { threads: 0, fileType: 4, pure: 0x13 };
 /** Threads, Q5_1... the default file type, output and embedding type "none", and four switches of which the second is on. */
 const QUANTIZE_DEFAULTS = { 0: 0, 4: 7, 8: 43, 12: 43, 16: 0x100 };
