@@ -75,5 +75,26 @@ export const GROUPS = [
   },
 ];
 
-/** Scores that must not fall, by file: what docs/mutation.md explains. */
-export const LEAST_SCORE = {};
+/** Scores that must not fall, in percent by file: a little below those in docs/mutation.md. */
+export const LEAST_SCORE = {
+  "src/files/cursor.ts": 77,
+  "src/files/directory.ts": 42,
+  "src/files/json.ts": 89,
+  "src/files/source.ts": 68,
+  "src/files/topology.ts": 61,
+  "src/quants/block32.ts": 90,
+  "src/quants/fp8.ts": 87,
+  "src/quants/hqq.ts": 94,
+  "src/quants/k4.ts": 87,
+  "src/quants/q4_0.ts": 86,
+  "src/quants/q4_1.ts": 83,
+  "src/quants/q4_k.ts": 92,
+  "src/quants/q5_0.ts": 87,
+  "src/quants/q5_1.ts": 85,
+  "src/quants/q5_k.ts": 88,
+  "src/quants/q8_0.ts": 85,
+  "src/quants/q8_1.ts": 76,
+  "src/quants/q8_k.ts": 76,
+  "src/quants/scales.ts": 93,
+  "src/quants/superblock.ts": 89,
+};
