@@ -26,7 +26,7 @@ export async function openLoading(
   backend: Backend,
   running: RunningOptions,
 ): Promise<Loading> {
-  const tokenizer = await openTokenizerOf(opened);
+  const tokenizer = await openTokenizerOf(opened, running.tokenizer);
   const schedule = scheduleOf(opened.program, running);
   const session = await backend.open(opened.program, schedule);
   const language = new LanguageModel(opened.program, session, schedule);

@@ -102,6 +102,8 @@ export const ERROR_TAGS = {
     "layers of a running model kept their old weights, because something went wrong with new ones",
   "calibration/none": "no calibration was begun, or no text has run through the model since",
   "receipt/invalid": "a receipt is malformed, or says what no encoder can follow",
+  "server/unreachable": "no server answers at the address",
+  "server/refused": "a server did not do what it was asked for",
   "vectors/header": "a stream of vectors has no header that can be used",
   "backend/unavailable": "the backend cannot run here",
   "backend/disposed": "the backend was disposed",

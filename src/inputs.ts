@@ -4,6 +4,8 @@ import { IsqError } from "./errors.js";
 import type { Imatrix } from "./files/imatrix-entry.js";
 import { type ByteSource, fromBlob, readAll } from "./files/source.js";
 import { LIMITS } from "./limits.js";
+import { checkTemplate } from "./model/chat.js";
+import type { TokenizerSource } from "./model/tokenizer.js";
 import type { TopologyRule } from "./topology.js";
 
 /** A path, where the runtime has files, or the file itself. */
@@ -47,6 +49,26 @@ export async function readTextInput(file: InputFile): Promise<string> {
   } finally {
     await source.close?.();
   }
+}
+
+/** Reads a chat template: Jinja, or JSON with the field `chat_template`. Throws `source/*`, `tokenizer/invalid`. */
+export async function readChatTemplate(file: InputFile): Promise<string> {
+  const [text, name] = [await readTextInput(file), nameOfInput(file)];
+  if (!/\.json$/i.test(name)) return checkTemplate(text, name);
+  let template: unknown;
+  try {
+    template = JSON.parse(text)?.chat_template;
+  } catch {} // told below
+  if (typeof template === "string") return checkTemplate(template, name);
+  const message = `${name} is no JSON with a string called chat_template`;
+  throw new IsqError("tokenizer/invalid", message, { file: name, field: "chat_template" });
+}
+
+/** The folder of a tokenizer.json, and its name there. Throws `source/open`. */
+export async function openTokenizerSource(path: string): Promise<TokenizerSource> {
+  const { openDirectory } = await import("#platform");
+  const [, folder = ".", file] = /^(.*[/\\])?([^/\\]*)$/.exec(path)!;
+  return { directory: await openDirectory(folder), file };
 }
 
 /** Reads an importance matrix of any form. Throws `source/*`, `imatrix/*`, `gguf/*`. */

@@ -10,7 +10,7 @@ import { LIMITS } from "./limits.js";
 import { compileModel } from "./model/architectures/index.js";
 import { type ModelConfig, parseConfig } from "./model/config.js";
 import { tokenizerOfMetadata } from "./model/gguf/tokenizer-read.js";
-import { createTokenizer, openTokenizer, type Tokenizer } from "./model/tokenizer.js";
+import { createTokenizer, openTokenizer, type Tokenizer, type TokenizerSource } from "./model/tokenizer.js";
 import type { SourceTensor } from "./plan.js";
 import { type IsqType, TYPE_NAMES, TYPES } from "./quants/table.js";
 import { presentCheckpoint, shapeError } from "./stored.js";
@@ -83,18 +83,24 @@ export async function openModel(
  * The tokenizer of a model: the tokenizer.json of the folder that was named for it or else of the model's, else what the GGUF
  * file says. Throws `tokenizer/missing`, `tokenizer/invalid`, `gguf/metadata`.
  */
-export async function openTokenizerOf({
-  directory,
-  tokenizerDirectory,
-  config,
-  gguf,
-}: Pick<OpenedModel, "directory" | "tokenizerDirectory" | "config" | "gguf">): Promise<Tokenizer> {
+export async function openTokenizerOf(
+  {
+    directory,
+    tokenizerDirectory,
+    config,
+    gguf,
+  }: Pick<OpenedModel, "directory" | "tokenizerDirectory" | "config" | "gguf">,
+  source: TokenizerSource = {},
+): Promise<Tokenizer> {
   const folder = tokenizerDirectory ?? directory;
-  const inside = gguf !== null && !(await folder.has("tokenizer.json")) && tokenizerDirectory === null;
+  const named = source.directory ?? tokenizerDirectory;
+  const inside = gguf !== null && !named && !(await folder.has("tokenizer.json"));
   const definition = inside ? tokenizerOfMetadata(gguf.files.metadata, gguf.files.name) : null;
-  if (!definition) return openTokenizer(folder, config);
+  if (!definition) return openTokenizer(folder, config, source);
   const { tokenizerJson, settingsJson, defaults } = definition;
-  return createTokenizer(tokenizerJson, settingsJson, { beginToken: config.beginToken, ...defaults });
+  const template = source.chatTemplate !== undefined && { chatTemplate: source.chatTemplate };
+  const own = { beginToken: config.beginToken, ...defaults, ...template };
+  return createTokenizer(tokenizerJson, settingsJson, own);
 }
 
 /** The weights that a model of this config.json has. Throws `config/*`, `architecture/unknown`. */

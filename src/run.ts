@@ -38,6 +38,8 @@ export type GenerateRequest = Prompt &
   SamplerOptions & {
     /** Most tokens to add; 256 when absent. */
     readonly maxTokens?: number;
+    /** Go on after the model's end tokens, up to `maxTokens`: for measurements. */
+    readonly ignoreEnd?: boolean;
     /** Strings that end the text; they are not part of it. */
     readonly stop?: string | readonly string[];
     /** Report log probabilities of the tokens, and of this many of the likeliest at each place. */
@@ -179,14 +181,14 @@ export class TextModel {
    * beside it. Texts that run at the same time share steps.
    */
   async *stream(request: GenerateRequest): AsyncGenerator<Piece, void, undefined> {
-    const { maxTokens = DEFAULT_MAX_TOKENS, signal, stop = [], logprobs } = request;
+    const { maxTokens = DEFAULT_MAX_TOKENS, signal, stop = [], logprobs, ignoreEnd = false } = request;
     const { language, opened } = this.#parts;
     const stopper = createStopper(stop);
     const decoder = this.tokenizer.createDecoder();
     const prompt = this.promptTokens(request);
     const chosen = language.choose(prompt, {
       maxTokens,
-      endTokens: opened.config.endTokens,
+      endTokens: ignoreEnd ? [] : opened.config.endTokens,
       sampler: this.#createSampler(request, prompt),
       ...(logprobs !== undefined && { logprobs: checkLogprobs(logprobs, this.vocabulary) }),
       ...(signal && { signal }),

@@ -22,9 +22,18 @@ import { type ChunkOptions, chunkTokens } from "./chunks.js";
 import { IsqError } from "./errors.js";
 import type { Directory } from "./files/directory.js";
 import { type Importance, matchImportance } from "./importance.js";
-import { type InputFile, nameOfInput, readImatrix, readTextInput, readTopologyFile } from "./inputs.js";
+import {
+  type InputFile,
+  nameOfInput,
+  openTokenizerSource,
+  readChatTemplate,
+  readImatrix,
+  readTextInput,
+  readTopologyFile,
+} from "./inputs.js";
 import { LIMITS } from "./limits.js";
 import { type OpenedModel, openModel } from "./load.js";
+import { checkDeviceLayers, type DeviceLayers, parseDeviceLayers } from "./model/device-layers.js";
 import { checkCount, checkPaging, type PagedAttentionOptions, type RunningOptions } from "./model/paging.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
 import { type Organization, parseOrganization } from "./plan-rules.js";
@@ -74,6 +83,9 @@ export class TextModelBuilder {
   #fromGguf: string | undefined;
   #tokenizer: string | Directory | undefined;
   #writeUqff: string | undefined;
+  #tokenizerJson: string | undefined;
+  #chatTemplateFile: InputFile | undefined;
+  #deviceLayers: readonly DeviceLayers[] = [];
 
   /**
    * @param model Path of a folder, a GGUF or a UQFF file (Node, Deno, Bun), or a {@link Directory} of files (anywhere).
@@ -249,6 +261,30 @@ export class TextModelBuilder {
     return this.#run({ promptRows: checkCount("promptBatchSize", rows) });
   }
 
+  /** A tokenizer.json instead of the folder's, by path. Read when the model is built. */
+  withTokenizerJson(path: string): this {
+    this.#tokenizerJson = path;
+    return this;
+  }
+
+  /**
+   * Chat template instead of the model's own, from a path or a Blob: Jinja, or JSON with the field `chat_template`. Read
+   * when the model is built.
+   */
+  withChatTemplate(file: InputFile): this {
+    this.#chatTemplateFile = file;
+    return this;
+  }
+
+  /**
+   * How many layers are on which device: `16`, or `0:16;1:8`, or a list. Checked when the model is opened; every layer runs on
+   * the CPU, device 0. Throws `option/invalid`.
+   */
+  withDeviceLayers(layers: string | readonly DeviceLayers[]): this {
+    this.#deviceLayers = typeof layers === "string" ? parseDeviceLayers(layers) : layers;
+    return this;
+  }
+
   /** Keeps nothing between steps: every token runs the whole text again, with the same result. */
   withoutCache(): this {
     return this.#run({ keepCache: false });
@@ -259,6 +295,7 @@ export class TextModelBuilder {
     const opened = await this.#open();
     try {
       const request = await this.#readRequest(opened);
+      await this.#readRunning();
       return plan(opened.program, opened.sourceOf, request);
     } finally {
       await opened.checkpoint.close();
@@ -329,8 +366,8 @@ export class TextModelBuilder {
    * The type and the topology of this builder do not matter. Throws as {@link build}, and `prompt/*`.
    */
   measureSensitivity(text: string, options: SensitivityOptions & ChunkOptions): Promise<SensitivityResult> {
-    return this.#withFiles(planOf, options, ({ opened, backend, request }) =>
-      withSession(opened, backend, this.#running, (loading) => {
+    return this.#withFiles(planOf, options, async ({ opened, backend, request }) =>
+      withSession(opened, backend, await this.#readRunning(), (loading) => {
         const ids = loading.tokenizer.encode(text, { addSpecialTokens: false });
         const chunks = chunkTokens(ids, loading.tokenizer.beginToken, options);
         return measureSensitivity(loading, request, chunks, options);
@@ -360,7 +397,7 @@ export class TextModelBuilder {
       backend = await this.#openBackend();
       const calibrated =
         text &&
-        (await withSession(opened, backend, this.#running, (loading) =>
+        (await withSession(opened, backend, await this.#readRunning(), (loading) =>
           calibrate(loading, asked, text, options),
         ));
       return await work({ opened, backend, request: calibrated?.request ?? asked });
@@ -388,10 +425,11 @@ export class TextModelBuilder {
       const asked = await this.#readRequest(opened);
       const decided = plan(opened.program, opened.sourceOf, asked);
       const text = await this.#readCalibration();
+      const running = await this.#readRunning();
       backend = await this.#openBackend();
       const spread = await spreadOverDevices(decided, backend, ownsBackend, this.#backendOptions.device);
       if (spread) [backend, ownsBackend] = [spread, true];
-      const loading = await openLoading(opened, backend, this.#running);
+      const loading = await openLoading(opened, backend, running);
       session = loading.session;
       this.#log?.(describePlan(decided, describeBackend(backend)));
       const { request, report } = await placeAsAsked(loading, asked, text, options);
@@ -406,6 +444,17 @@ export class TextModelBuilder {
   }
 
   async #open(): Promise<OpenedModel> {
+    const opened = await this.#openModel();
+    try {
+      checkDeviceLayers(this.#deviceLayers, opened.program);
+      return opened;
+    } catch (error) {
+      await opened.checkpoint.close();
+      throw error;
+    }
+  }
+
+  async #openModel(): Promise<OpenedModel> {
     const tokenizer =
       typeof this.#tokenizer === "string" ? await openFolder(this.#tokenizer) : this.#tokenizer;
     const options = {
@@ -423,6 +472,16 @@ export class TextModelBuilder {
       throw new IsqError("option/conflict", message, { field: "fromUqff", value: this.#fromUqff });
     }
     return openModel(await openFolder(folder), { ...options, [ending.toLowerCase()]: file });
+  }
+
+  /** How texts run, with what its files say. */
+  async #readRunning(): Promise<RunningOptions> {
+    const [path, file] = [this.#tokenizerJson, this.#chatTemplateFile];
+    const tokenizer = {
+      ...(path !== undefined && (await openTokenizerSource(path))),
+      ...(file !== undefined && { chatTemplate: await readChatTemplate(file) }),
+    };
+    return { ...this.#running, tokenizer };
   }
 
   #openBackend(): Promise<Backend> {

@@ -222,6 +222,10 @@ describe("the house", () => {
     execFileSync(process.execPath, ["scripts/readme.mjs", "--check"], { cwd: root });
   });
 
+  test("docs/commands.md is what the flags say", () => {
+    execFileSync(process.execPath, ["scripts/commands.mjs", "--check"], { cwd: root });
+  });
+
   test("every row of the table has its codec file, and no codec file lacks a row", () => {
     const stems = TABLE.map((row) => row.stem);
     for (const stem of stems) expect(existsSync(join(source, "quants", `${stem}.ts`)), stem).toBe(true);

@@ -24,14 +24,23 @@ export async function withModel(
   title = "quantizing",
 ): Promise<void> {
   await withInterrupt(async (signal) => {
-    const { end, ...progress } = createWorkProgress(title);
-    const model = await builder.build({ signal, ...progress }).finally(end);
+    const model = await buildModel(builder, signal, title);
     try {
       await use(model, signal);
     } finally {
       await model.dispose();
     }
   });
+}
+
+/** Builds with a progress bar. */
+export function buildModel(
+  builder: TextModelBuilder,
+  signal: AbortSignal,
+  title = "quantizing",
+): Promise<TextModel> {
+  const { end, ...progress } = createWorkProgress(title);
+  return builder.build({ signal, ...progress }).finally(end);
 }
 
 /** Bars for quantizing and, before it, for calibrating. */

@@ -1,20 +1,17 @@
-/** Options that several sub-commands share, defined once: parser, help and documentation read them here. */
+/** Groups of flags that commands have, and the builder that they describe. The flags themselves are in flags.ts. */
 
 import { readFile } from "node:fs/promises";
-import { type Command, InvalidArgumentError, Option } from "commander";
-import {
-  BACKEND_CHOICES,
-  type BackendChoice,
-  type DeviceChoice,
-  parseDeviceChoice,
-} from "../backends/open.js";
-import { IsqError, isIsqError } from "../errors.js";
-import { ARCHITECTURE_NAMES } from "../model/architectures/index.js";
-import { ALGORITHM_CHOICES, type AlgorithmChoice } from "../plan.js";
-import { ORGANIZATIONS, type Organization } from "../plan-rules.js";
-import { type IsqType, TYPE_NAMES } from "../quants/table.js";
-import { parseType } from "../quants/tensor.js";
+import type { Command } from "commander";
+import type { BackendChoice, DeviceChoice } from "../backends/open.js";
+import { IsqError } from "../errors.js";
+import type { DeviceLayers } from "../model/device-layers.js";
+import type { AlgorithmChoice } from "../plan.js";
+import type { Organization } from "../plan-rules.js";
 import { TextModelBuilder } from "../text-model-builder.js";
+import { addFlags, createFlag } from "./flags.js";
+
+export { createFlag, parseCount, parseNumber } from "./flags.js";
+export { addModelForm, addModelForms } from "./forms.js";
 
 /** What the quantization options parse to. */
 export interface QuantizationOptions {
@@ -34,117 +31,83 @@ export interface RuntimeOptions {
   readonly device?: DeviceChoice;
 }
 
-/** What the `plain` model form parses to. */
+/** What a model form parses to. */
 export interface PlainOptions {
   readonly modelId: string;
   readonly arch?: string;
   readonly fromUqff?: string;
   readonly writeUqff?: string;
+  readonly tokenizerJson?: string;
+  readonly tokModelId?: string;
 }
+
+/** What the options about running texts parse to. */
+export interface TextOptions {
+  readonly maxSeqs: number;
+  readonly noKvCache?: boolean;
+  readonly prefixCacheN: number;
+  readonly promptBatchsize?: number;
+  readonly numDeviceLayers?: readonly DeviceLayers[];
+  readonly chatTemplate?: string;
+  readonly noPagedAttn?: boolean;
+  readonly paGpuMem?: number;
+  readonly paGpuMemUsage?: number;
+  readonly paCtxtLen?: number;
+}
+
+const ENCODING = ["algorithm", "topology", "imatrix", "calibrationFile", "organization", "strict"] as const;
 
 /** Adds `--isq` and what decides which tensors get which type. */
 export function addQuantizationOptions(command: Command): Command {
-  const help = `quantize in situ to one of ${TYPE_NAMES.join(" ")}`;
-  return addEncodingOptions(command.addOption(new Option("--isq <type>", help).argParser(parseTypeName)));
+  return addFlags(command, ["isq", ...ENCODING]);
 }
 
 /** As {@link addQuantizationOptions}, with a list of types. */
 export function addTypesOptions(command: Command): Command {
-  const help = `the type or types, separated by commas: ${TYPE_NAMES.join(" ")}`;
-  const parse = (value: string) => value.split(",").map((name) => parseTypeName(name.trim()));
-  return addEncodingOptions(command.addOption(new Option("--isq <types>", help).argParser(parse)));
-}
-
-function addEncodingOptions(command: Command): Command {
-  return command
-    .addOption(
-      new Option("--algorithm <name>", "encoder lineage").choices([...ALGORITHM_CHOICES]).default("default"),
-    )
-    .option("--topology <file>", "YAML rules for single layers and tensors: a type or none, a device")
-    .option("--imatrix <file>", "importance: .imatrix or GGUF of llama.cpp, .cimatrix of mistral.rs")
-    .option(
-      "--calibration-file <text>",
-      "collect importance from this text with the unquantized model, and quantize with it",
-    )
-    .addOption(
-      new Option("--organization <name>", "what is quantized: default, or moqe for routed experts only")
-        .choices([...ORGANIZATIONS])
-        .default("default"),
-    )
-    .option("--strict", "refuse fallback types, skipped tensors and dropped importance");
-}
-
-function parseTypeName(value: string): IsqType {
-  try {
-    return parseType(value);
-  } catch (error) {
-    if (isIsqError(error)) throw new InvalidArgumentError(error.message);
-    throw error;
-  }
+  return addFlags(command, ["isqTypes", ...ENCODING]);
 }
 
 /** Adds `--backend`, `--threads` and `--device`. */
 export function addRuntimeOptions(command: Command): Command {
-  return command
-    .addOption(
-      new Option("--backend <name>", "where to work; auto takes the fastest that runs here")
-        .choices([...BACKEND_CHOICES])
-        .default("auto"),
-    )
-    .option("--threads <count>", "worker threads; as many as processors when left out", parseCount(1))
-    .addOption(
-      new Option(
-        "--device <name>",
-        "auto (a GPU if there is one), cpu, webgpu or webgpu[N]; cpu when left out",
-      ).argParser(parseDeviceName),
-    );
+  return addFlags(command, ["backend", "threads", "device"]);
 }
 
-function parseDeviceName(value: string): DeviceChoice {
-  try {
-    return parseDeviceChoice(value);
-  } catch (error) {
-    if (isIsqError(error)) throw new InvalidArgumentError(error.message);
-    throw error;
-  }
+/** Adds what decides how texts run; `-n` and `-c` as mistral.rs has them, where the command does not use the letters. */
+export function addTextOptions(command: Command, letters: { n?: boolean; c?: boolean } = {}): Command {
+  return addFlags(command, [
+    letters.n ? ["numDeviceLayers", "n"] : "numDeviceLayers",
+    "maxSeqs",
+    "promptBatchsize",
+    "noKvCache",
+    "prefixCacheN",
+    letters.c ? ["chatTemplate", "c"] : "chatTemplate",
+    "tokenSource",
+    "pagedAttn",
+    "noPagedAttn",
+    "paGpuMem",
+    "paGpuMemUsage",
+    "paCtxtLen",
+    "paBlkSize",
+  ]);
 }
 
-/** Adds the model form `plain -m DIR [-a ARCH]` under a command and runs `action` with all options of both levels. */
-export function addModelForm<Options extends PlainOptions>(
-  command: Command,
-  action: (options: Options) => Promise<void>,
-): void {
-  const plain = command
-    .command("plain")
-    .description("a folder with config.json, tokenizer.json and safetensors files");
-  addModelOptions(plain)
-    .option("-w, --write-uqff <file>", "also save the quantized model: NAME.uqff")
-    .action((_own, form: Command) => action(form.optsWithGlobals() as Options));
+/** Adds `-m`, `-a` and `--from-uqff`, with the letter that mistral.rs has for it where it is free. */
+export function addModelOptions(command: Command, letters: { f?: boolean } = {}): Command {
+  command.addOption(createFlag("modelId", { short: "m", mandatory: true }));
+  return addFlags(command, [letters.f ? ["fromUqff", "f"] : "fromUqff", ["arch", "a"]]);
 }
 
-/** As {@link addModelForm}, with a builder for the chosen model. */
-export function addModelForms<Own extends object>(
-  command: Command,
-  action: (builder: TextModelBuilder, options: Own & BuildOptions) => Promise<void>,
-): void {
-  addModelForm<Own & BuildOptions>(command, (options) => action(createBuilder(options), options));
-}
+export type BuildOptions = QuantizationOptions & PlainOptions & Partial<RuntimeOptions & TextOptions>;
 
-/** Adds `-m`, `-a` and `--from-uqff`. */
-export function addModelOptions(command: Command): Command {
-  return command
-    .requiredOption("-m, --model-id <path>", "the model's folder, or a GGUF or UQFF file")
-    .option(
-      "--from-uqff <files>",
-      "UQFF files of the folder with the weights: the first shard, or q4k for q4k-0.uqff",
-    )
-    .option(
-      "-a, --arch <name>",
-      `architecture (config.json says when left out): ${ARCHITECTURE_NAMES.join(" ")}`,
-    );
+/** Importance that steers nothing is a mistake. Throws `option/conflict`. */
+export function checkImportanceUse({ isq, topology, imatrix, calibrationFile }: QuantizationOptions): void {
+  if (isq !== undefined || topology !== undefined) return;
+  const field = imatrix !== undefined ? "imatrix" : calibrationFile !== undefined ? "calibrationFile" : null;
+  if (field === null) return;
+  const message =
+    "importance steers quantization, and nothing is quantized: name a type with --isq, or give --topology";
+  throw new IsqError("option/conflict", message, { field });
 }
-
-export type BuildOptions = QuantizationOptions & PlainOptions & Partial<RuntimeOptions>;
 
 /** A builder for the chosen model with all options. */
 export function createBuilder(options: BuildOptions): TextModelBuilder {
@@ -161,23 +124,29 @@ export function createBuilder(options: BuildOptions): TextModelBuilder {
   if (options.backend !== undefined) builder.withBackend(options.backend);
   if (options.threads !== undefined) builder.withThreads(options.threads);
   if (options.device !== undefined) builder.withDevice(options.device);
+  if (options.tokenizerJson !== undefined) builder.withTokenizerJson(options.tokenizerJson);
+  if (options.tokModelId !== undefined) builder.withTokModelId(options.tokModelId);
+  if (options.chatTemplate !== undefined) builder.withChatTemplate(options.chatTemplate);
+  if (options.numDeviceLayers !== undefined) builder.withDeviceLayers(options.numDeviceLayers);
+  if (options.maxSeqs !== undefined) configureTexts(builder, options);
   return builder;
 }
 
-/** Parses a whole number of at least `least`. */
-export function parseCount(least: number): (value: string) => number {
-  return (value) => {
-    const count = Number(value);
-    if (/^\d+$/.test(value) && Number.isSafeInteger(count) && count >= least) return count;
-    throw new InvalidArgumentError(`it must be a whole number from ${least}.`);
-  };
+function configureTexts(builder: TextModelBuilder, options: Partial<TextOptions>): void {
+  const { maxSeqs, promptBatchsize, noKvCache, noPagedAttn, prefixCacheN } = options;
+  builder.withMaxSequences(maxSeqs!);
+  if (promptBatchsize !== undefined) builder.withPromptBatchSize(promptBatchsize);
+  if (noKvCache) builder.withoutCache();
+  else if (!noPagedAttn) {
+    builder.withPagedAttention({ ...cacheSizeOf(options), prefixReuse: prefixCacheN !== 0 });
+  }
 }
 
-/** Parses a finite number of at least 0. */
-export function parseNumber(value: string): number {
-  const number = Number(value);
-  if (value.trim() !== "" && Number.isFinite(number) && number >= 0) return number;
-  throw new InvalidArgumentError("it must be a number from 0.");
+function cacheSizeOf({ paGpuMem, paGpuMemUsage, paCtxtLen }: Partial<TextOptions>) {
+  if (paCtxtLen !== undefined) return { contextLength: paCtxtLen };
+  if (paGpuMem !== undefined) return { byteLength: paGpuMem * 2 ** 20 };
+  if (paGpuMemUsage === undefined) return {};
+  return { byteLength: Math.max(1, Math.floor(process.availableMemory() * paGpuMemUsage)) };
 }
 
 /** Reads a UTF-8 text file. Throws `source/open` naming the file and the reason. */

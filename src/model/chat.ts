@@ -22,6 +22,17 @@ export interface ChatOptions {
 /** What rendering needs of a tokenizer. */
 export type ChatTokenizer = Pick<Tokenizer, "file" | "chatTemplate" | "beginText" | "endText">;
 
+/** Returns a Jinja source as it is. Throws `tokenizer/invalid` unless it can be parsed. */
+export function checkTemplate(source: string, file: string): string {
+  try {
+    new Template(source);
+    return source;
+  } catch (cause) {
+    const message = `the chat template ${file} is not Jinja: ${(cause as Error).message}`;
+    throw new IsqError("tokenizer/invalid", message, { file, field: "chat_template" }, { cause });
+  }
+}
+
 /**
  * Renders a conversation. The text holds its special tokens: encode it with `addSpecialTokens: false`. Throws
  * `prompt/empty` without messages and `tokenizer/invalid` when there is no template or it fails on these messages.

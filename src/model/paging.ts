@@ -4,6 +4,7 @@ import { CACHE_BLOCK, type Program } from "../backends/program.js";
 import { IsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
 import type { SchedulerOptions } from "./scheduler.js";
+import type { TokenizerSource } from "./tokenizer.js";
 
 /** At most one of the first three, which say how large the cache is. */
 export interface PagedAttentionOptions {
@@ -27,6 +28,8 @@ export interface RunningOptions {
   readonly maxSequences?: number;
   readonly promptRows?: number;
   readonly keepCache?: boolean;
+  /** What is not the model folder's own. */
+  readonly tokenizer?: TokenizerSource;
 }
 
 /** Texts that run at the same time when nobody says how many. */

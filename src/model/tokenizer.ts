@@ -52,20 +52,37 @@ export interface Tokenizer {
   createDecoder(): StreamDecoder;
 }
 
+/** What to take from elsewhere than the model's folder. */
+export interface TokenizerSource {
+  /** A folder with a tokenizer of its own. */
+  readonly directory?: Directory;
+  /** Name of tokenizer.json in that folder. */
+  readonly file?: string;
+  /** Jinja source. */
+  readonly chatTemplate?: string;
+}
+
 /**
  * Reads the tokenizer of a model folder. Throws `tokenizer/missing` without a tokenizer.json and `tokenizer/invalid` when
  * a file is not what it should be.
  */
-export async function openTokenizer(directory: Directory, config?: ModelConfig): Promise<Tokenizer> {
-  const file = `${directory.name}/tokenizer.json`;
-  if (!(await directory.has("tokenizer.json"))) {
-    throw new IsqError("tokenizer/missing", `${directory.name} has no tokenizer.json`, { file });
+export async function openTokenizer(
+  own: Directory,
+  config?: ModelConfig,
+  source: TokenizerSource = {},
+): Promise<Tokenizer> {
+  const { directory = own, file: name = "tokenizer.json" } = source;
+  const file = `${directory.name}/${name}`;
+  if (!(await directory.has(name))) {
+    throw new IsqError("tokenizer/missing", `${directory.name} has no ${name}`, { file });
   }
-  const tokenizer = await readJson(directory, "tokenizer.json");
-  const hasSettings = await directory.has("tokenizer_config.json");
-  const settings = hasSettings ? await readJson(directory, "tokenizer_config.json") : {};
-  const hasTemplate = await directory.has("chat_template.jinja");
-  const template = hasTemplate ? await readText(directory, "chat_template.jinja") : undefined;
+  const tokenizer = await readJson(directory, name);
+  const settingsIn = (await directory.has("tokenizer_config.json")) ? directory : own;
+  const hasSettings = await settingsIn.has("tokenizer_config.json");
+  const settings = hasSettings ? await readJson(settingsIn, "tokenizer_config.json") : {};
+  const hasTemplate = await settingsIn.has("chat_template.jinja");
+  const template =
+    source.chatTemplate ?? (hasTemplate ? await readText(settingsIn, "chat_template.jinja") : undefined);
   return createTokenizer(tokenizer, settings, {
     file,
     beginToken: config?.beginToken ?? null,

@@ -32,6 +32,11 @@ const SECURITY_HEADERS = {
 } as const;
 
 export function createState(options: AppOptions, stopped: AbortSignal): ServerState {
+  // Not AbortSignal.any: a signal that lives as long as the server would keep something of every request.
+  const requests = new Set<AbortController>();
+  stopped.addEventListener("abort", () => {
+    for (const request of requests) request.abort(stopped.reason);
+  });
   return {
     limits: { ...SERVER_LIMITS, ...options.limits },
     metrics: createMetrics(),
@@ -39,6 +44,7 @@ export function createState(options: AppOptions, stopped: AbortSignal): ServerSt
     truncate: options.truncate ?? false,
     seed: options.seed,
     stopped,
+    requests,
     served: undefined,
     failure: undefined,
     draining: false,

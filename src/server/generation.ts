@@ -1,5 +1,6 @@
 /** Running the texts of one request: several prompts, several choices of each, all at the same time. */
 
+import { setMaxListeners } from "node:events";
 import type { GenerateRequest, Piece } from "../run.js";
 import { ApiError } from "./errors.js";
 import type { SamplingRequest } from "./schema.js";
@@ -69,19 +70,6 @@ export function checkRoom({ limits }: ServerState, { model }: Served, texts: num
   throw new ApiError(429, "overloaded", message, { headers: { "retry-after": "1" } });
 }
 
-/** A prompt that fits the context with room for `room` tokens: its end, after the first token where that is the BOS. */
-export function truncatePrompt(
-  tokens: readonly number[],
-  contextLength: number,
-  room: number,
-  beginToken: number | null,
-): readonly number[] {
-  if (tokens.length <= contextLength) return tokens;
-  const kept = Math.max(1, contextLength - room);
-  const head = tokens[0] === beginToken && kept > 1 ? [tokens[0]] : [];
-  return [...head, ...tokens.slice(tokens.length - kept + head.length)];
-}
-
 /**
  * Runs all texts of a request and hands out their pieces as they come; counts them. The texts wait for their places at once;
  * the signal ends them when nobody wants the pieces.
@@ -103,6 +91,7 @@ export class TextRun {
     this.#state = state;
     this.#generation = generation;
     const both = AbortSignal.any([signal, this.#abort.signal]);
+    setMaxListeners(0, both); // every text listens
     this.#pieces = merge(
       prompts.flatMap((tokens) =>
         Array.from({ length: choices }, (_, choice) =>

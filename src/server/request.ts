@@ -1,9 +1,10 @@
 /** What the routes do with a request before they know what it wants. */
 
+import { setMaxListeners } from "node:events";
 import type { Context } from "hono";
 import type { z } from "zod";
+import { truncatePrompt } from "../truncate.js";
 import { readBody } from "./body.js";
-import { truncatePrompt } from "./generation.js";
 import type { AppEnv, Served, ServerState } from "./state.js";
 
 export interface OpenedRequest<Body> {
@@ -27,16 +28,29 @@ export async function openRequest<Schema extends z.ZodType>(
   const requestId = context.get("requestId");
   const body = await readBody(context.req.raw, schema, state.limits);
   state.log?.body(requestId, "asked", body);
-  const controller = new AbortController();
+  const controller = openController(context, state);
   return {
     body,
-    signal: AbortSignal.any([context.req.raw.signal, state.stopped, controller.signal]),
+    signal: controller.signal,
     drop(reason) {
       controller.abort(reason);
       context.env.outgoing?.destroy(); // absent where there is no socket
     },
     requestId,
   };
+}
+
+/** Fires with the client's signal and the server's, and is forgotten when the answer is out. */
+function openController(context: Context<AppEnv>, { requests, stopped }: ServerState): AbortController {
+  const controller = new AbortController();
+  const { signal } = context.req.raw;
+  if (stopped.aborted) controller.abort(stopped.reason);
+  if (signal.aborted) controller.abort(signal.reason);
+  signal.addEventListener("abort", () => controller.abort(signal.reason));
+  requests.add(controller);
+  setMaxListeners(0, controller.signal); // every text of the request listens
+  context.env.outgoing?.once("close", () => requests.delete(controller));
+  return controller;
 }
 
 /** The prompt, cut where the server does that. */

@@ -36,6 +36,8 @@ export interface ServerState {
   readonly seed: number | undefined;
   /** Ends every request that still runs. */
   readonly stopped: AbortSignal;
+  /** Of the requests that are being answered. */
+  readonly requests: Set<AbortController>;
   served: Served | undefined;
   /** Why the model could not be loaded. */
   failure: unknown;

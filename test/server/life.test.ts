@@ -185,6 +185,30 @@ describe("while it works", () => {
     });
   });
 
+  test("nothing is kept of a request that was answered, streamed, refused or dropped", async () => {
+    await withServer({}, async ({ url, post }) => {
+      const open = async () => {
+        const text = await (await fetch(`${url}/metrics`, { headers })).text();
+        return Number(/^isq_open_requests (\d+)$/m.exec(text)?.[1]);
+      };
+      const dropping = new AbortController();
+      const dropped = await openStream(url, endless, dropping.signal);
+      expect(await open()).toBe(1);
+      const many = { messages: "a", max_tokens: 2, n: 12, temperature: 1 };
+      const warnings: string[] = [];
+      const warned = ({ name }: Error) => void warnings.push(name);
+      process.on("warning", warned);
+      expect((await post(CHAT, many)).status).toBe(200);
+      await (await openStream(url, { ...endless, max_tokens: 2 })).text();
+      expect((await post(CHAT, { messages: "a", logit_bias: { 99999: 1 } })).status).toBe(400);
+      dropping.abort();
+      await dropped.text().catch(() => {});
+      while ((await open()) > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      process.off("warning", warned);
+      expect(warnings).toEqual([]);
+    });
+  });
+
   test("a client that does not read is given up", async () => {
     async function* values() {
       for (let n = 0; ; n++) yield n;

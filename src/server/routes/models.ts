@@ -42,6 +42,7 @@ export function modelRoutes(state: ServerState): Hono<AppEnv> {
       const load = served?.model.load;
       const text = state.metrics.render({
         isq_up: [state.served && !state.draining ? 1 : 0, "Whether the model takes requests"],
+        isq_open_requests: [state.requests.size, "Requests with a body that are being answered"],
         isq_running_texts: [load?.running ?? 0, "Texts that run"],
         isq_waiting_texts: [load?.waiting ?? 0, "Texts that wait for a place"],
         isq_places: [load?.maxSequences ?? 0, "Texts that may run at the same time"],
