@@ -26,6 +26,7 @@ interface QuantizationSource {
   readonly writeUqff?: string;
 }
 
+/** A model of safetensors or UQFF files in a folder. */
 export interface PlainModel extends QuantizationSource {
   /** A folder with config.json, tokenizer.json and safetensors files. */
   readonly modelId: Folder;
@@ -33,6 +34,7 @@ export interface PlainModel extends QuantizationSource {
   readonly fromUqff?: string;
 }
 
+/** A model in a GGUF file. */
 export interface GgufModel extends QuantizationSource {
   /** The folder with the GGUF file. */
   readonly quantizedModelId: Folder;
@@ -45,11 +47,15 @@ export interface GgufModel extends QuantizationSource {
 /** Which model a {@link Runner} runs. */
 export type WhichModel = ({ readonly kind: "plain" } & PlainModel) | ({ readonly kind: "gguf" } & GgufModel);
 
+/** Names the model that a {@link Runner} is to run, as mistral.rs does. */
 export const Which = {
+  /** Safetensors files, or with `fromUqff` UQFF files. */
   Plain: (model: PlainModel): WhichModel => ({ kind: "plain", ...model }),
+  /** A GGUF file. */
   Gguf: (model: GgufModel): WhichModel => ({ kind: "gguf", ...model }),
 } as const;
 
+/** What {@link Runner.create} is told. */
 export interface RunnerOptions {
   readonly which: WhichModel;
   /** The type that the model is quantized to while it is loaded, also from another one; a copy where it is the same. */
@@ -60,6 +66,7 @@ export interface RunnerOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A conversation to continue, and how. */
 export interface ChatCompletionRequest extends SamplerOptions {
   readonly messages: readonly ChatMessage[];
   readonly maxTokens?: number;
@@ -67,6 +74,7 @@ export interface ChatCompletionRequest extends SamplerOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The answer, in the form of the OpenAI interface. */
 export interface ChatCompletion {
   readonly choices: readonly [
     {
@@ -137,6 +145,7 @@ export class Runner {
     return this.model.reIsq(type);
   }
 
+  /** Frees the model; a backend of the caller's stays. */
   async dispose(): Promise<void> {
     await this.model.dispose();
   }
