@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import type { BackendChoice, DeviceChoice } from "../backends/open.js";
+import { type BackendChoice, checkDeviceOptions, type DeviceChoice } from "../backends/open.js";
 import { IsqError } from "../errors.js";
 import type { DeviceLayers } from "../model/device-layers.js";
 import type { AlgorithmChoice } from "../plan.js";
@@ -123,7 +123,11 @@ export function createBuilder(options: BuildOptions): TextModelBuilder {
   if (options.strict) builder.withStrict();
   if (options.backend !== undefined) builder.withBackend(options.backend);
   if (options.threads !== undefined) builder.withThreads(options.threads);
-  if (options.device !== undefined) builder.withDevice(options.device);
+  if (options.device !== undefined) {
+    const workers = options.threads !== undefined && { workers: options.threads };
+    checkDeviceOptions(options.backend ?? "auto", { device: options.device, ...workers });
+    builder.withDevice(options.device);
+  }
   if (options.tokenizerJson !== undefined) builder.withTokenizerJson(options.tokenizerJson);
   if (options.tokModelId !== undefined) builder.withTokModelId(options.tokModelId);
   if (options.chatTemplate !== undefined) builder.withChatTemplate(options.chatTemplate);
