@@ -56,7 +56,10 @@ async function findGpu(): Promise<Backend | null> {
 }
 
 /** Throws `option/conflict` for a device beside a backend or threads. */
-export function checkDeviceOptions(choice: BackendChoice, { workers, device = "cpu" }: OpenBackendOptions): void {
+export function checkDeviceOptions(
+  choice: BackendChoice,
+  { workers, device = "cpu" }: OpenBackendOptions,
+): void {
   if (device === "cpu" || (choice === "auto" && workers === undefined)) return;
   const field = choice === "auto" ? "workers" : "backend";
   const message = `the device ${device} is chosen instead of ${field}; leave one of them out`;
