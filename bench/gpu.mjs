@@ -42,15 +42,28 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 tar -xJf "$here/gpu.tar.xz" -C "$work"
 ldconfig -p | grep -q libvulkan.so.1 || export LD_LIBRARY_PATH="$work/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+case $1 in /*) out=$1 ;; *) out=$PWD/$1 ;; esac
+cd "$work" # tests look for models from here
 export XDG_RUNTIME_DIR=\${XDG_RUNTIME_DIR:-/tmp}
-exec "$work/node" --max-old-space-size=16000 "$work/bench/gpu/gpu.mjs" "$1/gpu.json" "\${GPU_SIZE:-large}" "\${@:2}"
+exec "$work/node" --max-old-space-size=16000 "$work/bench/gpu/gpu.mjs" "$out/gpu.json" "\${GPU_SIZE:-large}" "\${@:2}"
 `;
+
+/** Puts what the tests of models read where the bundle in `${folder}/gpu` looks for it. */
+function placeFixtures(folder) {
+  const fixtures = `${root}test/fixtures/architectures`;
+  cpSync(fixtures, `${folder}/fixtures/architectures`, { recursive: true });
+  cpSync(fixtures, `${folder}/gpu/architectures`, { recursive: true });
+}
 
 async function pack(folder) {
   const stage = `${folder}/stage`;
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(`${stage}/lib`, { recursive: true });
   await bundle(`${stage}/bench/gpu/gpu.mjs`); // as deep as the tests, which look for the golden set two folders up
+  placeFixtures(`${stage}/bench`);
+  for (const name of ["tiny-mistral", "tiny-mixtral"]) {
+    cpSync(`${root}models/${name}`, `${stage}/models/${name}`, { recursive: true });
+  }
   mkdirSync(`${stage}/src/vectors`, { recursive: true });
   copyFileSync(`${root}src/vectors/vectors.br`, `${stage}/src/vectors/vectors.br`);
   const dawn = `${stage}/bench/gpu/node_modules/webgpu`;
@@ -73,8 +86,9 @@ const { values, positionals } = parseArgs({
 if (values.pack) {
   await pack(resolve(values.pack));
 } else {
-  const folder = `${root}out/bench-gpu`;
+  const folder = `${root}out/bench/gpu`;
   mkdirSync(folder, { recursive: true });
+  placeFixtures(`${root}out/bench`);
   await bundle(`${folder}/gpu.mjs`);
   const env = { ...process.env };
   if (values.small && existsSync(SOFTWARE)) env.VK_ICD_FILENAMES ??= SOFTWARE;

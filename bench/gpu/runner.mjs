@@ -54,6 +54,10 @@ export function expect(actual, about = "") {
     toBe: (wanted) => check(Object.is(actual, wanted), show(wanted)),
     toBeUndefined: () => check(actual === undefined, "undefined"),
     toEqual: (wanted) => check(isDeepStrictEqual(actual, wanted), show(wanted)),
+    toBeLessThan: (bound) => check(actual < bound, `less than ${bound}`),
+    toBeLessThanOrEqual: (bound) => check(actual <= bound, `at most ${bound}`),
+    toBeGreaterThan: (bound) => check(actual > bound, `more than ${bound}`),
+    toBeGreaterThanOrEqual: (bound) => check(actual >= bound, `at least ${bound}`),
     toHaveLength: (wanted) => check(actual.length === wanted, `${wanted} elements`),
     rejects: {
       toMatchObject: rejected((error, wanted) => {

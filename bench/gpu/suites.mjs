@@ -1,11 +1,12 @@
-// The suites of the tests on this machine's adapter: the golden set, random rows, hard rows. Every call runs twice and is
-// compared with itself first.
+// The suites of the tests on this machine's adapter: models, the golden set, random rows, hard rows. Every call of a codec or
+// a product runs twice and is compared with itself first.
 import { wasm } from "../../src/backends/wasm.ts";
 import { asCodec, compareProducts, openTwice } from "../../test/gpu.ts";
 import { backendSuite } from "../../test/suites/backend.ts";
 import { codecSuite } from "../../test/suites/codec.ts";
 import { ENCODERS, nameOf } from "../../test/suites/encoders.ts";
 import { compareHardRows } from "../../test/suites/hard-rows.ts";
+import "../../test/backends/webgpu-models.test.ts";
 import { runAll } from "./runner.mjs";
 
 /** `runs` of fast-check per encoder, and `rows` hard rows of 4096 elements. */
