@@ -86,9 +86,15 @@ describe("in a browser", () => {
   };
   /** Opens the dialog of the focused file field with a key, and answers it. */
   const choose = async (path: string) => {
-    const dialog = page.waitForEvent("filechooser");
-    await press("Enter");
-    await (await dialog).setFiles(path);
+    for (let tries = 5; ; tries--) {
+      const dialog = page.waitForEvent("filechooser", { timeout: 10_000 }).catch(() => null);
+      await press("Enter");
+      const chooser = await dialog;
+      // A busy browser forgets that a key was pressed before it comes to open the dialog.
+      if (!chooser && tries > 1) continue;
+      if (!chooser) throw new Error("Enter opens no dialog");
+      return chooser.setFiles(path);
+    }
   };
   const text = (selector: string) => page.textContent(selector);
   const expectAccessible = async () => {
