@@ -179,7 +179,7 @@ describe("in a browser", () => {
     await page.keyboard.type("500");
     await press("Enter");
     await page.waitForFunction(() => document.getElementById("unit-title")?.textContent === "Block 500");
-    expect(await text("#unit-place")).toMatch(/^row 500, columns 0 to 255, error/);
+    await expect.poll(() => text("#unit-place")).toMatch(/^row 500, columns 0 to 255, error/);
     const tableOf = async (caption: string) =>
       (await page.getByRole("table", { name: caption }).getByRole("row").allInnerTexts()).map((row) =>
         row.split("\t"),
@@ -243,7 +243,7 @@ describe("in a browser", () => {
     expect(await text("#map-summary")).toMatch(/^768 blocks; mean error 0\.0\d+/);
     await page.locator(`button[data-tensor="${GATE.replace("gate", "up")}"]`).press("Enter");
     await page.waitForFunction(() => document.getElementById("unit-title")?.textContent === "Group 0");
-    expect(await text("#tensor-facts")).toContain("HQQ8, mistralrs");
+    expect(await text("#tensor-facts")).toContain("HQQ8"); // the format does not name encoders
     expect(await text("#map-summary")).toMatch(/^3072 groups; mean error 0\.0\d+/);
     await expectAccessible();
     await page.setInputFiles("#file", set[1]);
