@@ -22,7 +22,6 @@ async function bundle(file) {
     cwd: root,
     input: "bench/gpu/main.mjs",
     platform: "node",
-    treeshake: { moduleSideEffects: true }, // importing tests is what defines them
     external: (id) => /^(node:|koffi|webgpu)/.test(id),
     resolve: {
       alias: {

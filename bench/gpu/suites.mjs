@@ -6,12 +6,12 @@ import { backendSuite } from "../../test/suites/backend.ts";
 import { codecSuite } from "../../test/suites/codec.ts";
 import { ENCODERS, nameOf } from "../../test/suites/encoders.ts";
 import { compareHardRows } from "../../test/suites/hard-rows.ts";
-import "../../test/backends/webgpu-models.test.ts";
 import { runAll } from "./runner.mjs";
 
 /** `runs` of fast-check per encoder, and `rows` hard rows of 4096 elements. */
 export async function runSuites({ runs, rows, columns }, log) {
   const backend = await openTwice();
+  await import("../../test/backends/webgpu-models.test.ts"); // defines its tests
   const shared = { ...backend, dispose: () => {} };
   codecSuite("webgpu", () => asCodec(shared));
   backendSuite("webgpu", () => shared, { runs, mostElements: 70_000, compareProducts });
