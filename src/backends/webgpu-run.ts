@@ -70,14 +70,21 @@ export function upload(gpu: GpuDevice, name: BufferName, data: ArrayBufferView, 
 }
 
 /** Writes an array whose length need not be whole words. */
-export function writeWhole(gpu: GpuDevice, buffer: GPUBuffer, data: ArrayBufferView, byteOffset = 0): void {
+export function writeWhole(gpu: GpuDevice, buffer: GPUBuffer, array: ArrayBufferView, byteOffset = 0): void {
   const { queue } = gpu.device;
+  const data = unshared(array);
   const whole = Math.floor(data.byteLength / 4) * 4;
   queue.writeBuffer(buffer, byteOffset, data.buffer as ArrayBuffer, data.byteOffset, whole);
   if (whole === data.byteLength) return;
   const end = new Uint8Array(4);
   end.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
   queue.writeBuffer(buffer, byteOffset + whole, end);
+}
+
+/** The array, or a copy of one in shared memory, which WebGPU does not take: worker threads give such results. */
+function unshared(array: ArrayBufferView): ArrayBufferView {
+  if (array.buffer instanceof ArrayBuffer) return array;
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength).slice();
 }
 
 /**

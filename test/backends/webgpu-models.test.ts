@@ -7,6 +7,7 @@ import { splitBackend } from "../../src/backends/split.js";
 import { wasm } from "../../src/backends/wasm.js";
 import { type WebgpuBackend, webgpu } from "../../src/backends/webgpu.js";
 import type { GpuSession } from "../../src/backends/webgpu-session.js";
+import { TextModelBuilder, type TopologyRule } from "../../src/index.js";
 import { openModel } from "../../src/load.js";
 import { openDirectory } from "../../src/node/directory.js";
 import { placeModel } from "../../src/place.js";
@@ -99,6 +100,29 @@ describe.skipIf(!haveGpu())("models on WebGPU", () => {
     }
     await model.dispose();
     onCpu.dispose();
+  });
+
+  it("the builder puts layers where devices and topologies say, weights of every type from worker threads among them", async () => {
+    const prompt = "The database connection";
+    const build = (change: (builder: TextModelBuilder) => TextModelBuilder) =>
+      change(new TextModelBuilder("models/tiny-mistral").withIsq("Q8_0")).build();
+    const rules = (device: "cpu" | "webgpu"): TopologyRule[] => [
+      { layers: { start: 0, end: 2 }, isq: "Q6K", device },
+      { layers: { start: 2, end: 3 }, isq: "HQQ4", device },
+      { layers: { start: 3, end: 6 }, isq: "Q4K", device: "cpu" },
+    ];
+    const texts = [];
+    for (const device of ["cpu", "webgpu"] as const) {
+      const model = await build((builder) => builder.withTopology(rules(device)));
+      texts.push((await model.generate({ prompt, maxTokens: 4 })).text);
+      await model.dispose();
+    }
+    expect(texts[1]).toBe(texts[0]);
+    const whole = await build((builder) => builder.withDevice("webgpu"));
+    const onCpu = await build((builder) => builder);
+    const [onGpu, expected] = await Promise.all([whole, onCpu].map((model) => model.logits([1, 483, 810])));
+    expect(largestDifference(onGpu!, expected!)).toBeLessThan(1e-3);
+    await Promise.all([whole.dispose(), onCpu.dispose()]);
   });
 
   it("memory on the GPU is at most the quantized model and one tensor while weights are placed", async () => {

@@ -77,7 +77,12 @@ function sentencePiece(prepend: boolean): Json {
     pre_tokenizer: null,
     decoder: {
       type: "Sequence",
-      decoders: [replace("▁", " "), { type: "ByteFallback" }, { type: "Fuse" }, ...(prepend ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : [])],
+      decoders: [
+        replace("▁", " "),
+        { type: "ByteFallback" },
+        { type: "Fuse" },
+        ...(prepend ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []),
+      ],
     },
     model: { ...json.model, vocab, merges: usable, unk_token: "<unk>", fuse_unk: true, byte_fallback: true },
   };
