@@ -69,6 +69,7 @@ export const ERROR_TAGS = {
   "config/invalid": "a field of config.json has an impossible value",
   "architecture/unknown": "no architecture of this name is supported",
   "output/exists": "the file to write is there already",
+  "output/folder": "the folder of the file to write is not there",
   "output/input": "the file to write is one of those that are read",
   "output/resume": "another file was begun under this name",
   "output/space": "the disk has no room for the file",

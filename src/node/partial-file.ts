@@ -244,10 +244,19 @@ export async function checkInputs(
   }
 }
 
-/** Throws `output/space` unless the disk has room. */
+/** Throws `output/folder` unless the folder is there, `output/space` unless its disk has room. */
 export async function checkSpace(files: Files, path: string, byteLength: number): Promise<void> {
+  await checkFolder(files, path);
   const { bavail, bsize } = await attempt(path, "look at the disk", () => files.statfs(dirname(path)));
   if (byteLength <= bavail * bsize) return;
   const message = `${path} needs ${byteLength} more bytes, and its disk has ${bavail * bsize}`;
   throw new IsqError("output/space", message, { file: path, value: byteLength, limit: bavail * bsize });
+}
+
+async function checkFolder(files: Files, path: string): Promise<void> {
+  const folder = dirname(path);
+  const found = await files.stat(folder).catch((error: NodeJS.ErrnoException) => error);
+  if (found instanceof Error ? found.code !== "ENOENT" : found.isDirectory()) return;
+  const message = `${path} cannot be written: there is no folder ${folder}`;
+  throw new IsqError("output/folder", message, { file: path, field: "output", value: folder });
 }

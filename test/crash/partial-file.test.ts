@@ -86,6 +86,12 @@ test("no room on the disk is said before anything is written", async () => {
   expect(filesThere()).toEqual([]);
 });
 
+test("a folder that is not there is named", async () => {
+  const nowhere = join(dirname(path), "nowhere", "out.gguf");
+  const opened = openPartialFile(nowhere, layout, { fingerprint: FINGERPRINT });
+  await expect(opened).rejects.toMatchObject({ tag: "output/folder", details: { value: dirname(nowhere) } });
+});
+
 const callsOf = async (fault: Fault): Promise<number> => {
   const files = faultyFiles(Number.POSITIVE_INFINITY, fault);
   await write({ files });
