@@ -257,6 +257,6 @@ async function checkFolder(files: Files, path: string): Promise<void> {
   const folder = dirname(path);
   const found = await files.stat(folder).catch((error: NodeJS.ErrnoException) => error);
   if (found instanceof Error ? found.code !== "ENOENT" : found.isDirectory()) return;
-  const message = `${path} cannot be written: there is no folder ${folder}`;
+  const message = `${path}: cannot be written, there is no folder ${folder}`;
   throw new IsqError("output/folder", message, { file: path, field: "output", value: folder });
 }
