@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, statSync } from "node:fs";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
-import { writeCheckpoint } from "./lib/checkpoint.mjs";
+import { bundleForNode } from "../scripts/bundle.mjs";
 import { round, writeResults } from "./lib/results.mjs";
 
 const SIZE = { layers: 24, width: 2048, hidden: 10240, heads: 16, vocabulary: 32000 };
@@ -15,6 +15,9 @@ const LIMIT = 400e6;
 const wanted = process.argv.slice(2);
 const cases = wanted.length > 0 ? wanted : ["gguf:Q4K", "gguf:Q8_0", "uqff:Q4K", "safetensors:Q4K"];
 const out = fileURLToPath(new URL("../out/bench/memory", import.meta.url));
+const tool = fileURLToPath(new URL("../out/tools/synthetic.mjs", import.meta.url));
+await bundleForNode("test/fixtures/synthetic.ts", tool);
+const { writeSyntheticModel } = await import(tool);
 const command = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const REPORT = `process.on("exit", () => console.error("peak " + 1024 * process.resourceUsage().maxRSS));`;
 
@@ -39,7 +42,7 @@ function measure(format, type) {
 
 const rows = [];
 try {
-  const sourceBytes = writeCheckpoint(`${out}/model`, SIZE);
+  const sourceBytes = await writeSyntheticModel(`${out}/model`, SIZE);
   for (const name of cases) {
     rmSync(`${out}/out`, { recursive: true, force: true });
     mkdirSync(`${out}/out`);

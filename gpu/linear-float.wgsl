@@ -20,12 +20,7 @@ fn matmul(
       for (var r = 0u; r < rows; r++) { own[r] += w * activations[(first + r) * parameters.width + i]; }
     }
   }
-  for (var r = 0u; r < MOST_ROWS; r++) {
-    let sum = sum_team(thread, own[r]);
-    if (thread % TEAM == 0u && output < parameters.outputs && r < rows) {
-      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
-    }
-  }
+  put_sums(thread, &own, output, first, every_row(rows));
 }
 
 // The same in running models: activations are in `sums` too, from xAt on. With experts (share > 0) only the rows that chose
@@ -41,7 +36,7 @@ fn matmul_slots(
   let rows = min(MOST_ROWS, parameters.rows - first);
   let width = parameters.width;
   var own: array<f32, MOST_ROWS>;
-  var chosen = (1u << rows) - 1u;
+  var chosen = every_row(rows);
   let share = max(1u, parameters.share);
   if (parameters.share > 0u) { chosen = chosen_rows(first, rows); }
   if (output < parameters.outputs && chosen > 0u) {
@@ -50,12 +45,7 @@ fn matmul_slots(
       for (var r = 0u; r < rows; r++) { own[r] += w * sums[parameters.xAt + ((first + r) / share) * width + i]; }
     }
   }
-  for (var r = 0u; r < MOST_ROWS; r++) {
-    let sum = sum_team(thread, own[r]);
-    if (thread % TEAM == 0u && output < parameters.outputs && (chosen & (1u << r)) != 0u) {
-      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
-    }
-  }
+  put_sums(thread, &own, output, first, chosen);
 }
 
 // Rows of a table, times `gain`: row i for the i-th number from word xAt of `values`.

@@ -76,12 +76,7 @@ fn matmul(
       for (var r = 0u; r < rows; r++) { own[r] += unit_dot(unit, first + r, u); }
     }
   }
-  for (var r = 0u; r < MOST_ROWS; r++) {
-    let sum = sum_team(thread, own[r]);
-    if (thread % TEAM == 0u && output < parameters.outputs && r < rows) {
-      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
-    }
-  }
+  put_sums(thread, &own, output, first, every_row(rows));
 }
 
 // As matmul, of the rows that chose this expert; the others are left as they are.
@@ -105,10 +100,5 @@ fn matmul_chosen(
       }
     }
   }
-  for (var r = 0u; r < MOST_ROWS; r++) {
-    let sum = sum_team(thread, own[r]);
-    if (thread % TEAM == 0u && output < parameters.outputs && (chosen & (1u << r)) != 0u) {
-      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
-    }
-  }
+  put_sums(thread, &own, output, first, chosen);
 }

@@ -37,3 +37,15 @@ fn chosen_rows(first: u32, rows: u32) -> u32 {
 
 // Which output a thread works on.
 fn output_of(thread: u32, group: u32) -> u32 { return group * (TEAM_THREADS / TEAM) + thread / TEAM; }
+
+fn every_row(rows: u32) -> u32 { return (1u << rows) - 1u; }
+
+// Adds up what the threads of a team have of each row, and writes the sums of the rows that have a bit in `chosen`.
+fn put_sums(thread: u32, own: ptr<function, array<f32, MOST_ROWS>>, output: u32, first: u32, chosen: u32) {
+  for (var r = 0u; r < MOST_ROWS; r++) {
+    let sum = sum_team(thread, (*own)[r]);
+    if (thread % TEAM == 0u && output < parameters.outputs && (chosen & (1u << r)) != 0u) {
+      sums[parameters.outAt + (first + r) * parameters.outputs + output] = sum;
+    }
+  }
+}

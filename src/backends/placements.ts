@@ -6,6 +6,8 @@ import type { Program, WeightIndex } from "./program.js";
 export interface Placements<Value> {
   /** Puts a weight in force, or holds it; what it replaces is freed. */
   put(weight: WeightIndex, value: Value): void;
+  /** Whether a weight is in force, and no other is held to replace it. */
+  settled(weight: WeightIndex): boolean;
   /** What is in force. Throws `tensor/missing`. */
   get(weight: WeightIndex): Value;
   /** Throws `tensor/missing` for the first weight that was not placed. */
@@ -47,6 +49,7 @@ export function createPlacements<Value>(
       held.set(weight, value);
       if (before !== undefined) free(before);
     },
+    settled: (weight) => held === null && inForce[weight] !== undefined,
     get,
     checkAll() {
       for (let weight = 0; weight < inForce.length; weight++) get(weight);

@@ -1,6 +1,7 @@
 /** The operations of a program as dispatches: one kernel each, and one more where activations are quantized. */
 
 import { IsqError } from "../errors.js";
+import { type IsqType, TYPES } from "../quants/table.js";
 import { type Kernels, runOp } from "./interpreter.js";
 import type { Activation, Op, Program, Slot, WeightIndex } from "./program.js";
 import { CACHE_BLOCK } from "./program.js";
@@ -196,13 +197,7 @@ function tableKernels(writer: Writer): Pick<Kernels, "embed" | "rmsNorm" | "laye
         gain: scale,
       });
       const elements = rows * writer.width(out);
-      const quads =
-        module === "F32" ||
-        module === "F16" ||
-        module === "BF16" ||
-        module.startsWith("HQQ") ||
-        module === "FP8";
-      const groups = groupsOf(quads ? elements : elements / 4, 256);
+      const groups = groupsOf(isBlockType(module) ? elements / 4 : elements, 256); // four elements a thread, or one
       const resources = [stage.batch, buffer, stage.unused[1], stage.slots, stage.unused[2]];
       writer.works.push({
         type: module,
@@ -340,6 +335,9 @@ function expertKernels(writer: Writer): Pick<Kernels, "route" | "expertLinear" |
     },
   };
 }
+
+const isBlockType = (module: PlacedWeight["module"]): boolean =>
+  module in TYPES && TYPES[module as IsqType].family === "block";
 
 function checkMost(field: string, value: number, limit: number): void {
   if (value <= limit) return;

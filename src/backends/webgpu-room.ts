@@ -38,14 +38,11 @@ export class Room {
 
   /** Whether there is room for a step already. */
   holds(batch: Batch): boolean {
-    const { tokens, outputs, positions, blockTables } = batch;
-    const isCached = this.#program.cacheLayers === 0 || highestOf(blockTables) < this.#cacheBlocks;
-    const highest = positions.reduce((most, position) => Math.max(most, position), 0);
-    const isTurned = this.#angles.every((angles) => highest < angles.positions);
-    const written = 4 * (4 * tokens.length + outputs.length + lengthOf(blockTables));
-    const isWritable = (this.#buffers.get("batch")?.size ?? 0) >= written;
     return (
-      tokens.length <= this.#tokens && outputs.length <= this.#outputs && isCached && isTurned && isWritable
+      this.#hasSlots(batch) &&
+      this.#hasCache(batch) &&
+      this.#hasAngles(batch) &&
+      this.#hasBatch(wordsOf(batch))
     );
   }
 
@@ -94,8 +91,25 @@ export class Room {
     return made;
   }
 
+  #hasSlots({ tokens, outputs }: Pick<Batch, "tokens" | "outputs">): boolean {
+    return tokens.length <= this.#tokens && outputs.length <= this.#outputs;
+  }
+
+  #hasCache({ blockTables }: Batch): boolean {
+    return this.#program.cacheLayers === 0 || highestOf(blockTables) < this.#cacheBlocks;
+  }
+
+  #hasAngles({ positions }: Batch): boolean {
+    const highest = Math.max(0, highestOf([positions]));
+    return this.#angles.every((angles) => highest < angles.positions);
+  }
+
+  #hasBatch(words: number): boolean {
+    return (this.#buffers.get("batch")?.size ?? 0) >= 4 * words;
+  }
+
   #fitSlots({ tokens, outputs }: Batch): boolean {
-    if (tokens.length <= this.#tokens && outputs.length <= this.#outputs) return false;
+    if (this.#hasSlots({ tokens, outputs })) return false;
     this.#tokens = Math.max(tokens.length, this.#tokens);
     this.#outputs = Math.max(outputs.length, this.#outputs);
     let at = 0;
@@ -114,10 +128,9 @@ export class Room {
   }
 
   /** Blocks up to the highest that the step names; a larger cache starts with what the smaller one had. */
-  #fitCache({ blockTables }: Batch): boolean {
-    const highest = highestOf(blockTables);
-    if (highest < this.#cacheBlocks || this.#program.cacheLayers === 0) return false;
-    const blocks = Math.max(highest + 1, 2 * this.#cacheBlocks, 4);
+  #fitCache(batch: Batch): boolean {
+    if (this.#hasCache(batch)) return false;
+    const blocks = Math.max(highestOf(batch.blockTables) + 1, 2 * this.#cacheBlocks, 4);
     const blockBytes = cacheBlockBytes(this.#program);
     const encoder = this.#gpu.device.createCommandEncoder();
     const old: GPUBuffer[] = [];
@@ -137,7 +150,7 @@ export class Room {
   }
 
   #fitAngles({ positions }: Batch): boolean {
-    const highest = positions.reduce((most, position) => Math.max(most, position), 0);
+    const highest = Math.max(0, highestOf([positions]));
     let changed = false;
     for (const [i, angles] of this.#angles.entries()) {
       if (highest < angles.positions) continue;
@@ -160,7 +173,7 @@ export class Room {
       at += table.length;
       return at - table.length;
     });
-    const words = new Uint32Array(at);
+    const words = new Uint32Array(wordsOf(batch));
     words.set(tokens, 0);
     words.set(positions, rows);
     words.set(callLengthsOf(batch), 2 * rows);
@@ -170,9 +183,8 @@ export class Room {
     );
     words.set(outputs, 4 * rows);
     for (const [i, table] of blockTables.entries()) words.set(table, starts[i]);
-    const kept = this.#buffers.get("batch");
-    const fits = kept !== undefined && kept.size >= words.byteLength;
-    const buffer = fits ? kept : this.#make("batch", 2 * words.byteLength);
+    const fits = this.#hasBatch(words.length);
+    const buffer = fits ? this.#buffers.get("batch")! : this.#make("batch", 2 * words.byteLength);
     this.#gpu.device.queue.writeBuffer(buffer, 0, words);
     return !fits;
   }
@@ -181,5 +193,6 @@ export class Room {
 const highestOf = (tables: readonly Int32Array[]): number =>
   tables.reduce((most, table) => table.reduce((m, block) => Math.max(m, block), most), -1);
 
-const lengthOf = (tables: readonly Int32Array[]): number =>
-  tables.reduce((sum, { length }) => sum + length, 0);
+/** Words of what a step says of its rows. */
+const wordsOf = ({ tokens, outputs, blockTables }: Batch): number =>
+  blockTables.reduce((sum, { length }) => sum + length, 4 * tokens.length + outputs.length);

@@ -26,9 +26,6 @@ export class GpuSession implements Session {
   readonly #room: Room;
   /** By size of the step. */
   readonly #recordings = new Map<string, Recording>();
-  /** Weights that were placed. */
-  readonly #placed = new Set<WeightIndex>();
-  #holds = false;
   #open = true;
 
   constructor(gpu: GpuDevice, program: Program, options: SessionOptions) {
@@ -51,13 +48,12 @@ export class GpuSession implements Session {
     const placed = await this.#gpu.exclusively(() => placeGpuWeight(this.#gpu, tensor, this.#uses[index]));
     this.#forgetRecordings();
     this.#weights.put(index, placed);
-    this.#placed.add(index);
   }
 
   /** A table in binary32 that takes the place of another: activations that come over a border, in every step. */
   #isTable(index: WeightIndex, { type }: Tensor): boolean {
     const { embedding, rowsTo, vector } = this.#uses[index];
-    if (!embedding || rowsTo !== null || vector || type !== "F32" || this.#holds || !this.#placed.has(index))
+    if (!embedding || rowsTo !== null || vector || type !== "F32" || !this.#weights.settled(index))
       return false;
     return this.#weights.get(index).form.type === "F32";
   }
@@ -72,20 +68,17 @@ export class GpuSession implements Session {
   hold(): void {
     this.#checkOpen();
     this.#weights.hold();
-    this.#holds = true;
   }
 
   commit(): void {
     this.#checkOpen();
     this.#forgetRecordings();
     this.#weights.commit();
-    this.#holds = false;
   }
 
   discard(): void {
     this.#checkOpen();
     this.#weights.discard();
-    this.#holds = false;
   }
 
   run(batch: Batch): Promise<Float32Array> {

@@ -2,15 +2,14 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { quantizeFile } from "../../pages/quantizer/quantize-file.js";
 import { chromiumMissing, openChromium, serveProject } from "../../scripts/browser.mjs";
 import { wasm } from "../../src/backends/wasm.js";
+import { expectAccessible } from "./axe.js";
 
 const SOURCE = "models/tiny-mistral/model.safetensors";
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const hashOf = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
 
 /** What this Node makes of the file. */
@@ -82,12 +81,7 @@ describe("in a browser", () => {
     expect(await page.textContent("#status")).toMatch(/^tiny\.safetensors quantized by threads in /);
     const rows = await page.getByRole("row").allInnerTexts();
     expect(rows).toContain("model.layers.0.mlp.gate_proj.weight\tBF16\tQ4K\t110,592\t");
-    await page.evaluate(AXE);
-    const violations = await page.evaluate(async () => {
-      const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: unknown[] }> } };
-      return (await axe.run()).violations;
-    });
-    expect(violations).toEqual([]);
+    await expectAccessible(page);
     expect(new Set(asked)).toEqual(new Set(["GET /docs/quantizer/", "GET /docs/quantizer/worker.js"]));
     expect(new Set(server.requests.map(({ method }) => method))).toEqual(new Set(["GET"]));
     expect(problems).toEqual([]);

@@ -1,18 +1,16 @@
 /** The server's page in a browser: by keyboard, as a screen reader is told of it, and under its own strict policy. */
 
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Browser, Page, Route } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { chromiumMissing, openChromium } from "../../scripts/browser.mjs";
 import { serverPageModule } from "../../scripts/build-pages.mjs";
 import type { TextModel } from "../../src/run.js";
 import { type Fixture, KEY, loadModel, serve, until } from "../server/support.js";
+import { expectAccessible } from "./axe.js";
 
 /** Machines may be busy: what is waited for has the test's own time limit, all but. */
 const eventually = <Value>(read: () => Value) => expect.poll(read, { timeout: 120_000 });
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 test("the page in the server is what the sources make", async () => {
   expect(readFileSync("src/server/page-files.ts", "utf8")).toBe(await serverPageModule());
@@ -73,20 +71,12 @@ describe("in a browser", () => {
   };
   const turns = () => page.locator("#log p").allInnerTexts();
   const idle = () => page.waitForSelector("#stop:disabled");
-  const expectAccessible = async () => {
-    await page.evaluate(AXE);
-    const violations = await page.evaluate(async () => {
-      const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: unknown[] }> } };
-      return (await axe.run()).violations;
-    });
-    expect(violations).toEqual([]);
-  };
 
   test("a key is asked for, a wrong one refused, the right one kept in the tab", async () => {
     await page.waitForSelector("#key-part:not([hidden])");
     expect(await focused()).toBe("key");
     expect(await page.isVisible("#parts")).toBe(false);
-    await expectAccessible();
+    await expectAccessible(page);
     await page.keyboard.type("wrong");
     await page.keyboard.press("Enter");
     await eventually(() => page.getByRole("alert").textContent()).toMatch(/needs an API key/);
@@ -98,7 +88,7 @@ describe("in a browser", () => {
     await page.waitForSelector("#parts:not([hidden])");
     expect(await text("#state")).toMatch(/^tiny: Q4K, [\d.]+ MB, context of 2048 tokens, on threads \(2\)$/);
     expect(await text("[role=alert]")).toBe("");
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("an answer arrives piece by piece and is what the interface says; the conversation goes on", async () => {
@@ -134,7 +124,7 @@ describe("in a browser", () => {
     });
     const spans = await page.locator("#log p > span").allTextContents();
     expect(spans.slice(2)).toEqual(["And then?", second.choices[0].message.content]);
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("Stop ends an answer and frees its place; what was said stays", async () => {
@@ -252,7 +242,7 @@ describe("in a browser", () => {
     const change = 100 * (after.tokenWeighted / before.tokenWeighted - 1);
     expect(change).toBeGreaterThan(1);
     expect(rows.map((row) => row[4]).slice(1)).toEqual(["", `+${change.toFixed(2)} %`]);
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("a job of somebody else is followed by a page that is opened meanwhile", async () => {
@@ -288,7 +278,7 @@ describe("in a browser", () => {
       "2 layers could not be changed; these layers kept their weights: 1, 4",
     );
     await page.unroute("**/re_isq");
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("nothing but the server was asked, and nothing went wrong unseen", () => {

@@ -1,7 +1,6 @@
 /** The block viewer in a browser, by keyboard alone, and as a screen reader is told of it. */
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
@@ -17,10 +16,10 @@ import { dequantize } from "../../src/quants/index.js";
 import { saveModel } from "../../src/save.js";
 import { planFile } from "../../src/write-model.js";
 import { toUqff } from "../uqff-support.js";
+import { expectAccessible } from "./axe.js";
 
 const SOURCE = "models/tiny-mistral/model.safetensors";
 const GATE = "model.layers.0.mlp.gate_proj.weight";
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const folder = mkdtempSync(join(tmpdir(), "isq-viewer-"));
 const quantized = join(folder, "tiny.gguf");
 const side = join(folder, "tiny.safetensors");
@@ -97,17 +96,9 @@ describe("in a browser", () => {
     }
   };
   const text = (selector: string) => page.textContent(selector);
-  const expectAccessible = async () => {
-    await page.evaluate(AXE);
-    const violations = await page.evaluate(async () => {
-      const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: unknown[] }> } };
-      return (await axe.run()).violations;
-    });
-    expect(violations).toEqual([]);
-  };
 
   test("the empty page is accessible, and nothing but the files' fields is reachable", async () => {
-    await expectAccessible();
+    await expectAccessible(page);
     await press("Tab");
     expect(await focused()).toBe("file");
     await press("Tab");
@@ -129,7 +120,7 @@ describe("in a browser", () => {
     const rows = await page.getByRole("row").allInnerTexts();
     expect(rows[0].split("\t")).toEqual(["name", "type", "shape", "bits per weight", "bytes"]);
     expect(rows).toContain(`${GATE}\tQ4K\t768 × 256\t4.500\t110,592`);
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("arrow keys go through the names, Enter opens one, and its errors are mapped", async () => {
@@ -154,7 +145,7 @@ describe("in a browser", () => {
       ).size;
     });
     expect(painted).toBeGreaterThan(5);
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("the map is a slider: arrow keys move over the blocks, and each says what it is", async () => {
@@ -201,7 +192,7 @@ describe("in a browser", () => {
     await tabTo("next");
     await press("Enter");
     await page.waitForFunction(() => document.getElementById("unit-title")?.textContent === "Block 501");
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("the worst blocks are buttons; relative errors can be shown", async () => {
@@ -245,7 +236,7 @@ describe("in a browser", () => {
     await page.waitForFunction(() => document.getElementById("unit-title")?.textContent === "Group 0");
     expect(await text("#tensor-facts")).toContain("HQQ8"); // the format does not name encoders
     expect(await text("#map-summary")).toMatch(/^3072 groups; mean error 0\.0\d+/);
-    await expectAccessible();
+    await expectAccessible(page);
     await page.setInputFiles("#file", set[1]);
     await expect.poll(() => text("#status")).toMatch(/in 1 shard; choose residual\.safetensors as well/);
   });
@@ -260,7 +251,7 @@ describe("in a browser", () => {
     await expect.poll(() => alert.textContent()).toMatch(/cut\.gguf/);
     await page.setInputFiles("#file", { name: "notes.txt", mimeType: "", buffer: Buffer.from("hello") });
     await expect.poll(() => alert.textContent()).toMatch(/notes\.txt has none of the endings \.gguf/);
-    await expectAccessible();
+    await expectAccessible(page);
   });
 
   test("files can be dropped, the second is the source", async () => {
