@@ -3,13 +3,12 @@
  * may stand after the form as well, in their long form and, where the form has no such letter, in their short one.
  */
 
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type Command, Option } from "commander";
 import { IsqError } from "../errors.js";
 import type { TextModelBuilder } from "../text-model-builder.js";
 import { addFlags, createFlag } from "./flags.js";
 import { addModelOptions, type BuildOptions, createBuilder, type PlainOptions } from "./options.js";
-import { oneGguf, readTomlModel } from "./toml-model.js";
 
 /** Flags that mistral.rs has at the form, with its letters. */
 const FORM_LETTERS: Readonly<Record<string, string>> = {
@@ -45,14 +44,19 @@ export function addModelForm<Options extends PlainOptions>(
   ]);
   addCommandFlags(plain, command).action((_own, form: Command) => run(form, {}));
   const gguf = addGgufFlags(command.command("gguf").description("a GGUF file, whole or in shards"));
-  addCommandFlags(gguf, command).action((own: GgufFlags, form: Command) => run(form, ggufModel(own)));
+  addCommandFlags(gguf, command).action((own: GgufFlags, form: Command) => {
+    const { quantizedModelId, quantizedFilename, tokModelId } = own;
+    const names = quantizedFilename.flatMap((name) => name.split(/[; ]+/)).filter((name) => name !== "");
+    return run(form, ggufModel(quantizedModelId, names, tokModelId));
+  });
   const toml = command
     .command("toml")
     .description("a TOML file whose table [model] has the same names")
     .requiredOption("-f, --file <file>", "the file");
-  addCommandFlags(toml, command).action(async ({ file }: { file: string }, form: Command) =>
-    run(form, refuseTwice(command, await readTomlModel(file), file)),
-  );
+  addCommandFlags(toml, command).action(async ({ file }: { file: string }, form: Command) => {
+    const { readTomlModel } = await import("./toml-model.js"); // its checks are a quarter of a command's start
+    await run(form, refuseTwice(command, await readTomlModel(file), file));
+  });
 }
 
 /** As {@link addModelForm}, with a builder for the chosen model. */
@@ -71,12 +75,25 @@ function addGgufFlags(form: Command): Command {
     .addOption(createFlag("writeUqff", { short: "w" }));
 }
 
-function ggufModel({ quantizedModelId, quantizedFilename, tokModelId }: GgufFlags): PlainOptions {
-  const names = quantizedFilename.flatMap((name) => name.split(/[; ]+/)).filter((name) => name !== "");
-  return {
-    modelId: join(quantizedModelId, oneGguf(names)),
-    ...(tokModelId !== undefined && { tokModelId }),
-  };
+/** The model of one or more GGUF files of a folder. Throws `option/invalid`. */
+export function ggufModel(folder: string, names: readonly string[], tokModelId?: string): PlainOptions {
+  return { modelId: join(folder, oneGguf(names)), ...(tokModelId !== undefined && { tokModelId }) };
+}
+
+/** The file that stands for all that were named: any shard finds the others. Throws `option/invalid`. */
+function oneGguf(names: readonly string[]): string {
+  const field = "quantizedFilename";
+  const wrong = names.find((name) => basename(name) !== name || !/.\.gguf$/i.test(name));
+  if (names.length === 0 || wrong !== undefined) {
+    const message = `GGUF files are named without a folder and end with .gguf; ${JSON.stringify(wrong ?? "")} is no such name`;
+    throw new IsqError("option/invalid", message, { field, value: wrong ?? "" });
+  }
+  const setOf = (name: string) => /^(.*)-\d{5}(-of-\d{5})\.gguf$/i.exec(name)?.slice(1).join("");
+  const [first, ...others] = names;
+  const foreign = others.find((name) => setOf(first) === undefined || setOf(name) !== setOf(first));
+  if (foreign === undefined) return first;
+  const message = `${foreign} is no shard of the model that ${first} belongs to: those are NAME-00001-of-00002.gguf`;
+  throw new IsqError("option/invalid", message, { field, value: foreign });
 }
 
 /** What a TOML file says may not be said by a flag as well. */

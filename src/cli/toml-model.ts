@@ -1,10 +1,10 @@
 /** The model form `toml`: a file that says which model, with the names of the other forms' flags. */
 
-import { basename, join } from "node:path";
 import { parse } from "smol-toml";
 import { z } from "zod";
 import { IsqError } from "../errors.js";
 import { parseOrganization } from "../plan-rules.js";
+import { ggufModel } from "./forms.js";
 import { type PlainOptions, type QuantizationOptions, readTextFile } from "./options.js";
 
 const shared = {
@@ -54,27 +54,7 @@ function plainOf(table: z.output<typeof plain>): TomlModel {
 
 function ggufOf(table: z.output<typeof gguf>): TomlModel {
   const names = table.quantized_filename.split(/[; ]+/);
-  return {
-    modelId: join(table.quantized_model_id, oneGguf(names)),
-    ...sharedOf(table),
-    ...(table.tok_model_id !== undefined && { tokModelId: table.tok_model_id }),
-  };
-}
-
-/** The file that stands for all that were named: any shard finds the others. Throws `option/invalid`. */
-export function oneGguf(names: readonly string[]): string {
-  const field = "quantizedFilename";
-  const wrong = names.find((name) => basename(name) !== name || !/.\.gguf$/i.test(name));
-  if (names.length === 0 || wrong !== undefined) {
-    const message = `GGUF files are named without a folder and end with .gguf; ${JSON.stringify(wrong ?? "")} is no such name`;
-    throw new IsqError("option/invalid", message, { field, value: wrong ?? "" });
-  }
-  const setOf = (name: string) => /^(.*)-\d{5}(-of-\d{5})\.gguf$/i.exec(name)?.slice(1).join("");
-  const [first, ...others] = names;
-  const foreign = others.find((name) => setOf(first) === undefined || setOf(name) !== setOf(first));
-  if (foreign === undefined) return first;
-  const message = `${foreign} is no shard of the model that ${first} belongs to: those are NAME-00001-of-00002.gguf`;
-  throw new IsqError("option/invalid", message, { field, value: foreign });
+  return { ...ggufModel(table.quantized_model_id, names, table.tok_model_id), ...sharedOf(table) };
 }
 
 function sharedOf(table: z.output<z.ZodObject<typeof shared>>) {
