@@ -14,7 +14,7 @@ import type { State } from "./reference-state.js";
 import { checkCachePositions, checkPlacement, checkWeightIndex } from "./session-checks.js";
 
 /** Opens a session. Cache blocks and rope angles are made when first used, so room that is not used costs nothing. */
-export function openSession(program: Program, options: SessionOptions): Session {
+export function openSession(program: Program, options: SessionOptions, ended = () => {}): Session {
   const blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
   const state: State = {
     program,
@@ -75,6 +75,7 @@ export function openSession(program: Program, options: SessionOptions): Session 
       state.weights.clear();
       state.slots.length = 0;
       for (const layer of state.cache) layer.keys.length = layer.values.length = 0;
+      ended();
     },
   };
 }

@@ -32,14 +32,13 @@ export function reference(): Backend & { readonly name: "reference" } {
     },
     open(program: Program, options: SessionOptions) {
       checkOpen();
-      const session = openSession(program, options);
+      const session: Session = openSession(program, options, () => sessions.delete(session));
       sessions.add(session);
       return session;
     },
     dispose() {
       open = false;
       for (const session of sessions) session.dispose();
-      sessions.clear();
     },
   };
 }

@@ -5,7 +5,7 @@
 
 import { IsqError } from "../errors.js";
 import { elementCount } from "../quants/tensor.js";
-import type { Backend, DenseTensor, FileTensor, Session } from "./backend.js";
+import type { Backend, DenseTensor, FileTensor } from "./backend.js";
 import { openPool, type Pool } from "./pool.js";
 import { checkParts } from "./reference-linear.js";
 import { Staging, sharedBytes, sharedFloats, shareFloats, shareTensor } from "./shared.js";
@@ -38,7 +38,6 @@ export async function threads(options: ThreadsOptions = {}): Promise<ThreadsBack
   const { openCrew } = await import("#platform");
   const pool = await openPool(await openCrew(options.workers));
   const logitKernels = wasmLogits(await Bank.open());
-  const sessions = new Set<Session>();
   const staging = new Staging();
   const open = (): Pool => {
     if (pool.isOpen) return pool;
@@ -71,18 +70,10 @@ export async function threads(options: ThreadsOptions = {}): Promise<ThreadsBack
       return out.slice();
     },
     async open(program, sessionOptions) {
-      const session = await openThreadSession({ pool: open(), staging }, program, {
-        ...sessionOptions,
-        memoryByteLength,
-        workerByteLength,
-      });
-      sessions.add(session);
-      return session;
+      const limits = { memoryByteLength, workerByteLength };
+      return openThreadSession({ pool: open(), staging }, program, { ...sessionOptions, ...limits });
     },
-    async dispose() {
-      await pool.close();
-      sessions.clear();
-    },
+    dispose: () => pool.close(),
   };
 }
 

@@ -64,14 +64,14 @@ export async function wasm(options: WasmOptions = {}): Promise<Backend & { reado
     },
     async open(program, sessionOptions) {
       checkOpen();
-      const session = await openSession(program, sessionOptions, limit);
+      const ended = () => sessions.delete(session);
+      const session: Session = await openSession(program, sessionOptions, limit, ended);
       sessions.add(session);
       return session;
     },
     dispose() {
       open = false;
       for (const session of sessions) session.dispose();
-      sessions.clear();
     },
   };
 }
@@ -115,7 +115,12 @@ async function multiply(banks: Banks, weights: Tensor, activations: Float32Array
   return out;
 }
 
-async function openSession(program: Program, options: SessionOptions, limit: number): Promise<Session> {
+async function openSession(
+  program: Program,
+  options: SessionOptions,
+  limit: number,
+  ended: () => void,
+): Promise<Session> {
   const blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
   const team = teamOfOne();
   const member = new Member(program, await Banks.open(limit), team);
@@ -160,8 +165,10 @@ async function openSession(program: Program, options: SessionOptions, limit: num
       return values.slice(start, start + batch.outputs.length * program.vocabulary);
     },
     dispose() {
-      if (open) member.dispose();
+      if (!open) return;
       open = false;
+      member.dispose();
+      ended();
     },
   };
 }

@@ -26,15 +26,17 @@ export class GpuSession implements Session {
   readonly #room: Room;
   /** By size of the step. */
   readonly #recordings = new Map<string, Recording>();
+  readonly #ended: () => void;
   #open = true;
 
-  constructor(gpu: GpuDevice, program: Program, options: SessionOptions) {
+  constructor(gpu: GpuDevice, program: Program, options: SessionOptions, ended: () => void) {
     this.#gpu = gpu;
     this.#program = program;
     this.#blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
     this.#uses = usesOf(program);
     this.#weights = createPlacements(program, (weight) => freeGpuWeight(gpu, weight));
     this.#room = new Room(gpu, program);
+    this.#ended = ended;
   }
 
   async place(index: WeightIndex, tensor: Tensor): Promise<void> {
@@ -122,6 +124,7 @@ export class GpuSession implements Session {
     this.#forgetRecordings();
     this.#weights.clear();
     this.#room.dispose();
+    this.#ended();
   }
 
   #check(batch: Batch): void {

@@ -115,7 +115,9 @@ export async function webgpu(options: WebgpuOptions = {}): Promise<WebgpuBackend
     },
     async open(program, sessionOptions) {
       gpu.check();
-      const session = new GpuSession(gpu, program, sessionOptions);
+      const session: GpuSession = new GpuSession(gpu, program, sessionOptions, () =>
+        sessions.delete(session),
+      );
       sessions.add(session);
       return session;
     },
@@ -124,7 +126,6 @@ export async function webgpu(options: WebgpuOptions = {}): Promise<WebgpuBackend
     },
     dispose() {
       for (const session of sessions) session.dispose();
-      sessions.clear();
       gpu.dispose();
     },
   };

@@ -190,7 +190,7 @@ describe("the memory of models", () => {
         await model.dispose();
       }
     };
-    await repeat(10);
+    await repeat(40); // until the heaps have their size
     const before = process.memoryUsage.rss();
     await repeat(60);
     expect((process.memoryUsage.rss() - before) / 2 ** 20).toBeLessThan(48);

@@ -5,6 +5,7 @@ import type { Backend, Session } from "../../src/backends/backend.js";
 import { CACHE_BLOCK } from "../../src/backends/program.js";
 import type { Directory } from "../../src/files/directory.js";
 import { openModel } from "../../src/load.js";
+import { createCollector } from "../../src/node/collect.js";
 import { openDirectory } from "../../src/node/directory.js";
 import type { IsqType } from "../../src/quants/index.js";
 import { makeCheckpoint } from "../fixtures/architecture.js";
@@ -55,6 +56,19 @@ export function sessionSuite(name: string, make: () => Backend | Promise<Backend
       backend = await make();
     });
     afterAll(() => backend?.dispose());
+
+    it("are forgotten when they are disposed", async () => {
+      const openOne = async () => {
+        const { model, session } = await openLanguageModel(await makeCheckpoint("llama-tied"), { backend });
+        await model.logits([1, 2, 3]);
+        await model.dispose();
+        return new WeakRef(session);
+      };
+      const gone = await openOne();
+      await new Promise((resolve) => setTimeout(resolve));
+      createCollector().collect();
+      expect(gone.deref()).toBeUndefined();
+    });
 
     for (const { name: model, open, types, tokens } of MODELS) {
       it.each(types.map((type) => [type ?? "unquantized", type] as const))(
