@@ -31,14 +31,20 @@ export async function encodeValues(
 ): Promise<QuantizedTensor> {
   const request = checkRequest(type, values, options);
   const made = await withStaged(staging, async (staged) => {
-    const shared = staged.floats(values.length);
-    shared.set(values);
-    const tensor = await encodeTogether(pool, request, shared, staged, options);
+    const tensor = await encodeTogether(pool, request, stage(values, staged), staged, options);
     return tensor instanceof IsqError ? tensor : ownedTensor(tensor);
   });
   if (!(made instanceof IsqError)) return made;
   if (request.nonFinite === "raw") return quantizeByReference(type, values, options);
   throw made;
+}
+
+/** Values in shared memory stay where they are. */
+function stage(values: Float32Array, staged: Maker): Float32Array {
+  if (values.buffer instanceof SharedArrayBuffer) return values;
+  const shared = staged.floats(values.length);
+  shared.set(values);
+  return shared;
 }
 
 /** As {@link encodeValues}, of values that the workers read from a file; the result is in shared memory of its own. */
