@@ -46,9 +46,9 @@ export function applyRules(
   const [index, ...overruled] = findRules(topology, weight);
   const found = index === undefined ? undefined : topology[index];
   const never = whyKept(weight, request, found?.pattern !== undefined);
-  const device = found?.device ?? null;
+  const device = found?.device ?? restDevice(weight, request);
   // A rule about types alone decides nothing for a tensor whose type nothing can change.
-  if (never !== null && device === null) {
+  if (never !== null && found?.device === undefined) {
     return { requested: null, reason: never, rule: null, overruled: [], device };
   }
   const ruled = { rule: index ?? null, overruled, device };
@@ -57,6 +57,11 @@ export function applyRules(
     return { requested: null, reason: "the topology leaves it unquantized", ...ruled };
   const requested = found?.isq ?? request.type;
   return { requested, reason: requested === null ? "no type was asked for" : null, ...ruled };
+}
+
+/** Of a layer beyond those that are to be on the model's device. */
+function restDevice({ layer }: WeightSpec, { deviceLayers = Infinity }: PlanRequest): "cpu" | null {
+  return layer !== null && layer >= deviceLayers ? "cpu" : null;
 }
 
 /** Null for a weight whose type request and rules decide. */

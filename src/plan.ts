@@ -33,6 +33,8 @@ export interface PlanRequest {
   readonly strict?: boolean;
   /** Which tensors ISQ may touch; `default` when absent. */
   readonly organization?: Organization;
+  /** Layers from this one on are on the CPU, unless a rule names a device for them. */
+  readonly deviceLayers?: number;
 }
 
 /** What the checkpoint holds for a weight. */
@@ -68,7 +70,7 @@ export interface PlanRow {
   readonly rule: number | null;
   /** Rules that cover the tensor too and that the deciding one overrules, the strongest first. */
   readonly overruled: readonly number[];
-  /** The device that the rule asks for; null: where the model is. */
+  /** The device that the rule or the request asks for; null: where the model is. */
   readonly device: Device | null;
   readonly byteLength: number;
   readonly bitsPerWeight: number;

@@ -33,7 +33,7 @@ import {
 } from "./inputs.js";
 import { LIMITS } from "./limits.js";
 import { type OpenedModel, openModel } from "./load.js";
-import { checkDeviceLayers, type DeviceLayers, parseDeviceLayers } from "./model/device-layers.js";
+import { countDeviceLayers, type DeviceLayers, parseDeviceLayers } from "./model/device-layers.js";
 import { checkCount, checkPaging, type PagedAttentionOptions, type RunningOptions } from "./model/paging.js";
 import { ALGORITHM_CHOICES, type AlgorithmChoice, type Plan, type PlanRequest, plan } from "./plan.js";
 import { type Organization, parseOrganization } from "./plan-rules.js";
@@ -277,8 +277,8 @@ export class TextModelBuilder {
   }
 
   /**
-   * How many layers are on which device: `16`, or `0:16;1:8`, or a list. Checked when the model is opened; every layer runs on
-   * the CPU, device 0. Throws `option/invalid`.
+   * How many layers, from the first, are on the device that {@link withDevice} names: `16`, or `0:16`, or a list. The rest is on
+   * the CPU, unless a topology says otherwise. Throws `option/invalid`; what the model has not comes when it is opened.
    */
   withDeviceLayers(layers: string | readonly DeviceLayers[]): this {
     this.#deviceLayers = typeof layers === "string" ? parseDeviceLayers(layers) : layers;
@@ -446,7 +446,7 @@ export class TextModelBuilder {
   async #open(): Promise<OpenedModel> {
     const opened = await this.#openModel();
     try {
-      checkDeviceLayers(this.#deviceLayers, opened.program);
+      countDeviceLayers(this.#deviceLayers, opened.program);
       return opened;
     } catch (error) {
       await opened.checkpoint.close();
@@ -501,8 +501,10 @@ export class TextModelBuilder {
       const message = "importance is either given or collected from a calibration file, not both";
       throw new IsqError("option/conflict", message, { field: "calibrationFile" });
     }
+    const deviceLayers = countDeviceLayers(this.#deviceLayers, program);
     return {
       ...this.#request,
+      ...(deviceLayers !== null && { deviceLayers }),
       ...(topology !== undefined && { topology: await readTopologyFile(topology) }),
       ...(imatrix !== undefined && { importance: matchImportance(await readImatrix(imatrix), program) }),
     };

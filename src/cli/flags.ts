@@ -132,7 +132,7 @@ export const FLAGS = {
   },
   numDeviceLayers: {
     form: "--num-device-layers <layers>",
-    help: "layers on the device, 16 or 0:16; the rest is on the CPU, which today is the device",
+    help: "layers that are on the device of --device, from the first: 16 or 0:16; the rest is on the CPU",
     parse: refusing(parseDeviceLayers),
   },
   truncateSequence: {

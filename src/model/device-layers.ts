@@ -25,22 +25,23 @@ export function parseDeviceLayers(text: string): DeviceLayers[] {
 }
 
 /**
- * Refuses devices that are not there, and more layers than the model has. Every layer runs on the one device, the CPU, so
- * what is left is where it would be anyway. Throws `option/unsupported`, `option/invalid`.
+ * How many layers, from the first, are on the device that the model is put on; the rest is on the CPU. Null where the list is
+ * empty. Throws `option/unsupported` for another device than 0, `option/invalid` for more layers than the model has.
  */
-export function checkDeviceLayers(list: readonly DeviceLayers[], { weights }: Program): void {
+export function countDeviceLayers(list: readonly DeviceLayers[], { weights }: Program): number | null {
   const missing = list.find(({ device }) => device !== 0);
   if (missing) {
-    const message = `there is no device ${missing.device}; the only one is 0, the CPU`;
+    const message = `there is no device ${missing.device}: 0 is the one that the model is put on`;
     throw new IsqError("option/unsupported", message, {
       field: "numDeviceLayers",
       value: missing.device,
       limit: [0],
     });
   }
+  if (list.length === 0) return null;
   const limit = weights.reduce((most, { layer }) => Math.max(most, (layer ?? -1) + 1), 0);
-  const wanted = list.reduce((sum, { layers }) => sum + layers, 0);
-  if (wanted <= limit) return;
-  const message = `the model has ${limit} layers, and ${wanted} are to be on the device`;
-  throw new IsqError("option/invalid", message, { field: "numDeviceLayers", value: wanted, limit });
+  const [{ layers }] = list;
+  if (layers <= limit) return layers;
+  const message = `the model has ${limit} layers, and ${layers} are to be on the device`;
+  throw new IsqError("option/invalid", message, { field: "numDeviceLayers", value: layers, limit });
 }

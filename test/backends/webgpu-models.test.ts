@@ -118,11 +118,16 @@ describe.skipIf(!haveGpu())("models on WebGPU", () => {
       await model.dispose();
     }
     expect(texts[1]).toBe(texts[0]);
-    const whole = await build((builder) => builder.withDevice("webgpu"));
-    const onCpu = await build((builder) => builder);
-    const [onGpu, expected] = await Promise.all([whole, onCpu].map((model) => model.logits([1, 483, 810])));
+    const hqq = (builder: TextModelBuilder) => builder.withIsq("HQQ4");
+    const whole = await build((builder) => hqq(builder).withDevice("webgpu"));
+    const half = await build((builder) => hqq(builder).withDevice("webgpu").withDeviceLayers("3"));
+    const onCpu = await build(hqq);
+    const models = [whole, half, onCpu];
+    const [onGpu, onBoth, expected] = await Promise.all(models.map((model) => model.logits([1, 483, 810])));
     expect(largestDifference(onGpu!, expected!)).toBeLessThan(1e-3);
-    await Promise.all([whole.dispose(), onCpu.dispose()]);
+    expect(largestDifference(onBoth!, expected!)).toBeLessThan(1e-3);
+    expect(onBoth).not.toEqual(onGpu); // three layers add in the CPU's order
+    for (const model of models) await model.dispose();
   });
 
   it("memory on the GPU is at most the quantized model and one tensor while weights are placed", async () => {
