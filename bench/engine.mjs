@@ -40,7 +40,10 @@ async function measureContext(engines, context) {
   const before = tokensOf(context, 0);
   for (const { engine } of engines) {
     await engine.fill(before);
-    await engine.generate(before, 8); // kernels are compiled better once they have run
+    // Kernels are compiled better once they have run.
+    await engine.prefill(before, tokensOf(prefill, 1 + rounds));
+    await engine.fill(before);
+    await engine.generate(before, 8);
   }
   const samples = { prefill: engines.map(() => []), generate: engines.map(() => []) };
   const time = async (list, engine, work) => {
