@@ -26,7 +26,10 @@ function splitBytes(codes: v128, to: usize): void {
 @inline
 function expandQuad(quad: usize, at: usize, half: usize): void {
   const codes = TILE_CODES + (at << 9) + (half << 4);
-  for (let t: usize = 0; t < 8; t++) splitBytes(v128.load(quad + (t << 4)), codes + (t << 6));
+  for (let t: usize = 0; t < 8; t++) {
+    v128.store(codes + (t << 6), v128.load8x8_s(quad + (t << 4)));
+    v128.store(codes + (t << 6), v128.load8x8_s(quad + (t << 4), 8), 32);
+  }
   v128.store(TILE_D + (at << 5) + (half << 4), floatsFromLow(v128.load64_zero(quad, Q8_0_QUAD_SCALES)));
 }
 
