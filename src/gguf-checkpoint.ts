@@ -11,6 +11,7 @@ import { ggmlTypeOf } from "./files/ggml-types.js";
 import type { GgufEntry, GgufOptions } from "./files/gguf.js";
 import { type GgufFiles, openGgufFiles } from "./files/gguf-split.js";
 import { quote } from "./files/json.js";
+import { joinLatent } from "./gguf-latent.js";
 import { LIMITS } from "./limits.js";
 import { type ModelConfig, parseConfig } from "./model/config.js";
 import { headsOf } from "./model/gguf/architectures.js";
@@ -49,7 +50,8 @@ export async function openGgufCheckpoint(
     for (const entry of files.tensors.values()) {
       for (const view of viewsOf(architecture.tensors, entry)) views.set(view.name, view);
     }
-    return { files, config: parsed, checkpoint: createCheckpoint(files, views, parsed) };
+    const checkpoint = joinLatent(files, createCheckpoint(files, views, parsed));
+    return { files, config: parsed, checkpoint };
   } catch (error) {
     await files.close();
     throw error;

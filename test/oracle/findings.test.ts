@@ -51,6 +51,22 @@ describe.skipIf(oracleMissing !== undefined)("the published library", () => {
     expect(new Set(quantize("Q8K", new Float32Array(256), { shape: [256] }).data)).toEqual(new Set([0]));
   });
 
+  test("F16 is multiplied with F16", async () => {
+    const { default: koffi } = await import("koffi");
+    const cpu = koffi.load(join(folder, "libggml-cpu-x64.so"));
+    const traits = cpu.func("void *ggml_get_type_traits_cpu(int type)") as (type: number) => unknown;
+    // Two functions, then the type of the other factor.
+    const factorOf = (type: number) => koffi.decode(traits(type), 16, "int");
+    const [F32, F16, Q4_0, Q8_0] = [0, 1, 2, 8];
+    expect([F32, F16, Q4_0].map(factorOf)).toEqual([F32, F16, Q8_0]);
+    const convert = cpu.func(
+      "void ggml_cpu_fp32_to_fp16(const float *x, _Out_ uint16_t *y, int64_t count)",
+    ) as (x: Float32Array, y: Uint16Array, count: number) => void;
+    const halves = new Uint16Array(2);
+    convert(Float32Array.of(1, 1 + 2 ** -11), halves, 2);
+    expect([...halves]).toEqual([0x3c00, 0x3c00]);
+  });
+
   test("scales overflow silently", () => {
     const y = new Uint8Array(34);
     bind("ggml-base", "quantize_row_q8_0_ref")(block(1e7), y, 32);

@@ -4,7 +4,7 @@ import type { GgufValue } from "../../files/gguf-values.js";
 import { RANGES } from "../config.js";
 import { readDeepseek } from "../deepseek.js";
 import { type Fields, invalidField, readBoolean, readChoice, readNumber } from "../fields.js";
-import { count, type Keys, metadataError, needNumberKey, readNumberKey } from "./keys.js";
+import { count, type Keys, needNumberKey, readNumberKey } from "./keys.js";
 import { rule } from "./names.js";
 import {
   ACTIVATION_NAMES,
@@ -100,10 +100,8 @@ function isOlder(fields: Fields): boolean {
 }
 
 function readDeepseekFields(keys: Keys, config: ConfigValues): ConfigValues {
-  const name = `${keys.architecture}.attention.key_length_mla`;
-  if (keys.metadata.has(name)) {
-    throw metadataError(keys.file, name, "is there: files with attn_k_b and attn_v_b are not supported");
-  }
+  // Where keys and values are split, the plain lengths are those of the latent row.
+  const widthOf = (name: string) => readNumberKey(keys, `${name}_mla`) ?? needNumberKey(keys, name);
   const rotary = needNumberKey(keys, "rope.dimension_count");
   const groups = Number(config["n_group"] ?? 1);
   const sigmoid = isSigmoid(keys);
@@ -112,8 +110,8 @@ function readDeepseekFields(keys: Keys, config: ConfigValues): ConfigValues {
     head_dim: rotary,
     num_key_value_heads: config["num_attention_heads"],
     qk_rope_head_dim: rotary,
-    qk_nope_head_dim: needNumberKey(keys, "attention.key_length") - rotary,
-    v_head_dim: needNumberKey(keys, "attention.value_length"),
+    qk_nope_head_dim: widthOf("attention.key_length") - rotary,
+    v_head_dim: widthOf("attention.value_length"),
     routed_scaling_factor: readNumberKey(keys, "expert_weights_scale") || 1,
     norm_topk_prob: normalizes?.type === "bool" ? normalizes.value : false,
     ...(!sigmoid && { topk_method: groups > 1 ? "group_limited_greedy" : "greedy" }),

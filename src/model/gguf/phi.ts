@@ -86,7 +86,7 @@ export const phimoe: GgufArchitecture = {
     checkField(fields, "router_jitter_noise", 0.01);
   },
   *writeKeys(fields) {
-    // llama.cpp asks for the RMS epsilon as well, and does not use it.
+    // llama.cpp asks for the RMS epsilon as well: it norms by the root mean square, see docs/findings.md.
     const value = readNumber(fields, "rms_norm_eps", { minimum: 0, maximum: 1 });
     yield ["attention.layer_norm_rms_epsilon", { type: "f32", value }];
     const width = readInteger(fields, "intermediate_size", { minimum: 1, maximum: 2 ** 30 });
