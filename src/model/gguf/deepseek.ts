@@ -108,6 +108,7 @@ function readDeepseekFields(keys: Keys, config: ConfigValues): ConfigValues {
   const normalizes = keys.metadata.get(`${keys.architecture}.expert_weights_norm`);
   return {
     head_dim: rotary,
+    partial_rotary_factor: 1,
     num_key_value_heads: config["num_attention_heads"],
     qk_rope_head_dim: rotary,
     qk_nope_head_dim: widthOf("attention.key_length") - rotary,
