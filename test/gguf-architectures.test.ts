@@ -6,7 +6,13 @@ import type { Program } from "../src/backends/program.js";
 import { wasm } from "../src/backends/wasm.js";
 import { widen } from "../src/dense.js";
 import type { Directory } from "../src/files/directory.js";
+import { openGguf } from "../src/files/gguf.js";
+import type { ImatrixEntry } from "../src/files/imatrix-entry.js";
+import { fromBytes } from "../src/files/source.js";
+import { matchImportance } from "../src/importance.js";
 import { type OpenedModel, openModel } from "../src/load.js";
+import { ggufArchitectureOf } from "../src/model/gguf/architectures.js";
+import { ggufNamesOf } from "../src/model/gguf/names.js";
 import { LanguageModel } from "../src/model/language-model.js";
 import { placeModel } from "../src/place.js";
 import { plan } from "../src/plan.js";
@@ -99,6 +105,34 @@ describe.each(NAMES)("%s", (name) => {
       }
     }
     expectSame(await toGguf(theirs), await file);
+  });
+
+  test("has importance for every matrix under the names of the file", async () => {
+    const { program } = await opened;
+    const { tensors } = await openGguf(fromBytes(await file));
+    const matrices = [...tensors.values()].filter(
+      ({ name, shape }) => /\.weight$/.test(name) && shape.length > 1 && !/^(token|position)_/.test(name),
+    );
+    const entries = new Map(
+      matrices.map(({ name, shape }, index): [string, ImatrixEntry] => {
+        const counts = Array.from({ length: shape.length === 3 ? shape[0] : 1 }, () => 1);
+        const columns = shape[shape.length - 1];
+        const values = Array.from({ length: counts.length * columns }, (_, i) => 1 + index + i / columns / 8);
+        return [name, { sums: Float32Array.from(values), counts }];
+      }),
+    );
+    const importance = matchImportance({ format: "gguf", entries, datasets: [] }, program);
+    const known = ggufArchitectureOf((await opened).config).tensors;
+    const wanted = program.weights.filter(({ role }) => /^(linear|expert|head)$/.test(role));
+    for (const { name, shape, tiedTo } of wanted) {
+      const [match] = ggufNamesOf(known, name);
+      if (tiedTo !== undefined && !entries.has(match.name)) continue;
+      const start = (match.expert ?? 0) * shape[1];
+      const { sums } = entries.get(match.name)!;
+      expectSame(importance.get(name)!, sums.subarray(start, start + shape[1]));
+    }
+    const names = new Set(program.weights.map(({ name }) => name));
+    expect([...importance.keys()].filter((name) => !names.has(name))).toEqual([]);
   });
 
   test("computes the same", async () => {
