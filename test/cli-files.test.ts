@@ -269,6 +269,12 @@ describe("verify", () => {
     }
   });
 
+  test("as JSON", () => {
+    const { status, stdout } = isq("verify", "--json", at("q4k.gguf"));
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject([{ file: at("q4k.gguf"), format: "gguf", whole: true }]);
+  });
+
   test.each([
     ["a cut file", (bytes: Buffer) => bytes.subarray(0, bytes.length - 40), /ends/],
     ["an empty file", () => Buffer.alloc(0), /ends|takes|bytes/],

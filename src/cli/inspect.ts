@@ -70,9 +70,16 @@ function formatValue({ key, type, value }: InspectedValue): string {
 }
 
 /** Reads the structure of a file or folder; damage throws. Of UQFF, also whether the set is complete. */
-export function verifyStructure(path: string): Promise<void> {
+export function verifyStructure(path: string, json: boolean): Promise<void> {
   return withFiles(path, async (files) => {
     await checkUqffSets(path, files);
+    if (json) {
+      const whole = files.map(({ file, format, byteLength, tensors, warnings }) => {
+        return { file, format, byteLength, tensors: tensors.length, warnings, whole: true };
+      });
+      process.stdout.write(`${JSON.stringify(whole, null, 2)}\n`);
+      return;
+    }
     for (const file of files) {
       for (const warning of file.warnings) process.stdout.write(`warning: ${warning}\n`);
       process.stdout.write(`${describeFile(file)}: whole\n`);

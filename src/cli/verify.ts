@@ -39,12 +39,13 @@ export function addVerifyCommand(program: Command): void {
     .option("--tensor <names...>", "receipt: only these tensors")
     .option("--imatrix <file>", "receipt: the importance that was used")
     .option("--plan <file>", "receipt: the plan that was followed, as isq plan --json prints it")
-    .option("--json", "receipt: print the checks as JSON")
+    .option("--json", "print what was checked as JSON")
     .action(async (path: string, flags: VerifyFlags) => {
-      const ofReceipt = Object.keys(flags).length > 0 || path.endsWith(".receipt.json");
-      if (!ofReceipt) return verifyStructure(path);
+      const { json = false, ...ofReceipt } = flags;
+      const isReceipt = Object.keys(ofReceipt).length > 0 || path.endsWith(".receipt.json");
+      if (!isReceipt) return verifyStructure(path, json);
       const checks = await verifyFiles(path, flags);
-      process.stdout.write(flags.json ? `${JSON.stringify(checks, null, 2)}\n` : formatChecks(checks));
+      process.stdout.write(json ? `${JSON.stringify(checks, null, 2)}\n` : formatChecks(checks));
       if (!checks.every(isFine)) process.exitCode = 1;
     });
 }
