@@ -58,7 +58,7 @@ async function advance(format, progress) {
 }
 
 function printTable(state) {
-  console.log("| format | files | values | refused, by how many tags | failures | slowest, processor s |");
+  console.log("| format | files | values | refused, by how many tags | failures | slowest, s |");
   console.log("|---|---|---|---|---|---|");
   for (const format of names) {
     const { files, results, failures, slowest } = state[format];
