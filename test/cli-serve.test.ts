@@ -127,7 +127,7 @@ describe("contradictions are refused before anything is loaded, with what would 
     [["--port", "70000", ...MODEL], /0 to 65535/],
     [["--max-seqs", "5000", ...MODEL], /1 to 4096/],
     [["-n", "7", ...MODEL], /the model has 6 layers/],
-    [["-n", "0:3;1:3", ...MODEL], /the only one is 0/],
+    [["-n", "0:3;1:3", ...MODEL], /there is no device 1: 0 is the one that the model is put on/],
     [["-n", "0:3;0:3", ...MODEL], /named twice/],
     [["-n", "three", ...MODEL], /DEVICE:LAYERS/],
     [["--isq", "Q4K", ...MODEL, "--isq", "Q5K"], /before and after plain/],
