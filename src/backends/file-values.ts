@@ -2,9 +2,9 @@
 
 import { DENSE_BYTES } from "../dense.js";
 import type { FileTensor } from "./backend.js";
+import type { ValueReader } from "./encode-job.js";
 import type { Bank } from "./wasm-bank.js";
 import { widenRun } from "./wasm-decode.js";
-import type { ValueReader } from "./wasm-encode.js";
 
 /** An open file: reading blocks the thread. */
 export interface OpenedFile {

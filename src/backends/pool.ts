@@ -2,9 +2,9 @@
 
 import { IsqError, isIsqError } from "../errors.js";
 import { LIMITS } from "../limits.js";
+import type { EncodeResult } from "./encode-job.js";
 import { stopTeam, TEAM_WORDS } from "./team.js";
 import type { TeamTask, WorkerAnswer, WorkerTask } from "./threads-protocol.js";
-import type { EncodeResult } from "./wasm-encode.js";
 
 /** Worker threads of a runtime. */
 export interface Crew {

@@ -6,9 +6,10 @@ import { quantize as quantizeByReference } from "../quants/index.js";
 import type { IsqType } from "../quants/table.js";
 import { dataByteLength, type QuantizedTensor } from "../quants/tensor.js";
 import type { FileTensor, WorkOptions } from "./backend.js";
+import { newBadTile } from "./encode-job.js";
 import type { Pool } from "./pool.js";
 import { compact, type Staging, sharedBytes, sharedFloats, sharedWords } from "./shared.js";
-import { newBadTile, refusalOf } from "./wasm-encode.js";
+import { refusalOf } from "./wasm-encode.js";
 import { finishTensor, sideArrays } from "./wasm-parts.js";
 
 /** A pool and the memory that its calls use in turn. */

@@ -2,9 +2,9 @@
 
 import type { ErrorDetails, ErrorTag } from "../errors.js";
 import type { FileTensor, PlaceEncoding, Tensor } from "./backend.js";
+import type { EncodeJob, EncodeOutput, EncodeResult } from "./encode-job.js";
 import type { Observation } from "./observe.js";
 import type { Batch, Program, WeightIndex } from "./program.js";
-import type { EncodeJob, EncodeOutput, EncodeResult } from "./wasm-encode.js";
 import type { ReadTarget } from "./wasm-read.js";
 import type { HoldStep } from "./wasm-weights.js";
 

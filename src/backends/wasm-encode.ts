@@ -4,61 +4,24 @@
  */
 
 import type { IsqError } from "../errors.js";
-import { type Algorithm, type IsqType, TYPES } from "../quants/table.js";
+import { TYPES } from "../quants/table.js";
 import { nonFiniteError } from "../quants/tensor.js";
-import { shareOf, type Team } from "./team.js";
+import {
+  type EncodeJob,
+  type EncodeOutput,
+  type EncodeResult,
+  lower,
+  NOT_BAD,
+  type ValueReader,
+} from "./encode-job.js";
+import type { Team } from "./team.js";
 import type { Bank } from "./wasm-bank.js";
+import { encodeGroups } from "./wasm-encode-groups.js";
 
 const f32 = Math.fround;
 
 /** Elements encoded at a time: their values and codes stay in the second-level cache. */
 const TILE = 65536;
-
-/** Something that puts values into a bank: from an array, or from a file. */
-export interface ValueReader {
-  /** Puts `count` binary32 values, from element `first` on, at `address`. */
-  read(bank: Bank, first: number, count: number, address: number): void;
-}
-
-export interface EncodeJob {
-  readonly type: IsqType;
-  readonly algorithm: Algorithm;
-  /** Elements of the whole tensor. */
-  readonly count: number;
-  /** Elements of a row. */
-  readonly width: number;
-  readonly importance?: Float32Array;
-}
-
-/** What one member found. The kernels are for finite numbers only: the first other one ends the work. */
-export interface EncodeResult {
-  /** Index of the first non-finite value it met, or -1; the tensor's first is the smallest of all members. */
-  readonly nonFinite: number;
-  readonly nonFiniteValue?: number;
-  readonly reencodedBlocks: number;
-  /** FP8. */
-  readonly quantizeScale?: number;
-  readonly dequantizeScale?: number;
-}
-
-/** Results in shared or plain memory. */
-export interface EncodeOutput {
-  readonly data: Uint8Array;
-  /** HQQ: a float per group. */
-  readonly scales?: Float32Array;
-  readonly zeros?: Float32Array;
-  /** HQQ: two floats per group. FP8: one per member. */
-  readonly votes?: Float32Array;
-  /** One word, -1 at the start: the first tile with a non-finite value. */
-  readonly bad: Int32Array;
-}
-
-const NOT_BAD = 0x7fffffff;
-
-export function newBadTile(words: Int32Array): Int32Array {
-  words[0] = NOT_BAD;
-  return words;
-}
 
 /** Floats that {@link EncodeOutput.votes} needs. */
 export function voteCount({ type, count }: Pick<EncodeJob, "type" | "count">, members: number): number {
@@ -122,97 +85,6 @@ export function encodeBlocks(
     write(bank.bytes.subarray(dst, dst + bytesOf(count)), bytesOf(start - first));
   }
   return { nonFinite: -1, reencodedBlocks };
-}
-
-/** Sets the word to `value` unless it is lower already. */
-function lower(word: Int32Array, value: number): void {
-  for (let seen = Atomics.load(word, 0); value < seen; ) {
-    const before = Atomics.compareExchange(word, 0, seen, value);
-    if (before === seen) return;
-    seen = before;
-  }
-}
-
-const ROUNDS = 10;
-const GROUP = 64;
-
-/** HQQ: the stop test looks at the whole tensor, so every member keeps its groups' values for all rounds. */
-function encodeGroups(
-  bank: Bank,
-  job: EncodeJob,
-  reader: ValueReader,
-  out: EncodeOutput,
-  team: Team,
-): EncodeResult {
-  const bits = job.type === "HQQ4" ? 4 : 8;
-  const largest = 2 ** bits - 1;
-  const groups = job.count / GROUP;
-  const [first, last] = shareOf(groups, 4, team.part);
-  const own = last - first;
-  const contiguous = job.algorithm === "hqq";
-  const [groupStride, memberStride] = contiguous ? [GROUP, 1] : [1, own];
-  const members = bits === 8 ? GROUP : GROUP / 2;
-  const areas = [4 * GROUP * own, 4 * own, 4 * own, 4 * own, members * own];
-  const addresses = areas.map((byteLength) => bank.allocate(byteLength));
-  const [src, s, z, errors, data] = addresses;
-  try {
-    readGroups(bank, reader, src, first, own, contiguous ? null : groups);
-    const found = bank.call("first_non_finite", src, GROUP * own);
-    if (found >= 0) lower(out.bad, 0);
-    team.barrier();
-    if (Atomics.load(out.bad, 0) !== NOT_BAD) {
-      return { ...firstBad(bank, src, first, own, contiguous ? null : groups), reencodedBlocks: 0 };
-    }
-    bank.call("hqq_begin", src, s, z, own, groupStride, memberStride, largest);
-    let beta = 10;
-    let best = 10000;
-    for (let round = 0; round < ROUNDS; round++, beta *= 1.01) {
-      bank.call("hqq_round", src, s, z, errors, own, groupStride, memberStride, largest, f32(1 / beta));
-      // Two halves by turns: a slow member may still add up one while a fast one fills the other.
-      const votes = out.votes!.subarray((round & 1) * groups, ((round & 1) + 1) * groups);
-      votes.set(bank.floats.subarray(errors / 4, errors / 4 + own), first);
-      team.barrier();
-      let total = 0;
-      for (let j = 0; j < groups; j++) total += votes[j];
-      const error = f32(total / job.count);
-      if (!(error < best)) break; // the zeros of this last round are kept
-      best = error;
-    }
-    bank.call("hqq_finish", src, s, z, data, own, own, groupStride, memberStride, bits);
-    for (let r = 0; r < members; r++) {
-      out.data.set(bank.bytes.subarray(data + r * own, data + (r + 1) * own), r * groups + first);
-    }
-    out.scales!.set(bank.floats.subarray(s / 4, s / 4 + own), first);
-    out.zeros!.set(bank.floats.subarray(z / 4, z / 4 + own), first);
-    return { nonFinite: -1, reencodedBlocks: 0 };
-  } finally {
-    for (const address of addresses) bank.free(address);
-  }
-}
-
-/** Values of `own` groups from `first` on; `stride` is the number of all groups, or null for consecutive members. */
-function readGroups(
-  bank: Bank,
-  reader: ValueReader,
-  src: number,
-  first: number,
-  own: number,
-  stride: number | null,
-): void {
-  if (own === 0) return;
-  if (stride === null) {
-    reader.read(bank, first * GROUP, own * GROUP, src);
-    return;
-  }
-  for (let r = 0; r < GROUP; r++) reader.read(bank, r * stride + first, own, src + 4 * r * own);
-}
-
-/** The first non-finite value among this member's groups. */
-function firstBad(bank: Bank, src: number, first: number, own: number, stride: number | null) {
-  const at = bank.call("first_non_finite", src, GROUP * own);
-  if (at < 0) return { nonFinite: -1 };
-  const element = stride === null ? first * GROUP + at : Math.floor(at / own) * stride + first + (at % own);
-  return { nonFinite: element, nonFiniteValue: bank.floats[src / 4 + at] };
 }
 
 /** FP8: one scale for the tensor, so its values are read twice. */

@@ -4,9 +4,10 @@ import { IsqError } from "../errors.js";
 import { type IsqType, TYPES } from "../quants/table.js";
 import { type QuantizedTensor, type QuantizeOptions, rowElements } from "../quants/tensor.js";
 import type { Tensor } from "./backend.js";
+import type { EncodeResult } from "./encode-job.js";
 import { checkParts } from "./reference-linear.js";
 import { MOST_BANK_BYTES } from "./wasm-bank.js";
-import { type EncodeResult, voteCount } from "./wasm-encode.js";
+import { voteCount } from "./wasm-encode.js";
 
 const PAGE = 65536;
 const LEAST_MEMORY = 16 * 2 ** 20;

@@ -11,6 +11,7 @@ import {
   type QuantizeOptions,
 } from "../quants/tensor.js";
 import type { Backend, Session, SessionOptions, Tensor } from "./backend.js";
+import { newBadTile } from "./encode-job.js";
 import { checkBatch } from "./interpreter.js";
 import { createObservation } from "./observe.js";
 import { createPlacements } from "./placements.js";
@@ -20,7 +21,7 @@ import { checkCachePositions, checkPlacement, checkWeightIndex } from "./session
 import { teamOfOne } from "./team.js";
 import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { decode } from "./wasm-decode.js";
-import { arrayReader, encode, newBadTile, refusalOf } from "./wasm-encode.js";
+import { arrayReader, encode, refusalOf } from "./wasm-encode.js";
 import { freeRows, placeRows } from "./wasm-linear.js";
 import { wasmLogits } from "./wasm-logits.js";
 import { Member } from "./wasm-member.js";

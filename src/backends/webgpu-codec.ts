@@ -3,9 +3,10 @@
 import { TYPES } from "../quants/table.js";
 import { dataByteLength, nonFiniteError, type QuantizedTensor } from "../quants/tensor.js";
 import type { WorkOptions } from "./backend.js";
+import { newBadTile } from "./encode-job.js";
 import { teamOfOne } from "./team.js";
 import type { Bank } from "./wasm-bank.js";
-import { arrayReader, encode, newBadTile } from "./wasm-encode.js";
+import { arrayReader, encode } from "./wasm-encode.js";
 import { finishTensor, sideArrays } from "./wasm-parts.js";
 import type { GpuDevice } from "./webgpu-device.js";
 import { type EncodeJob, encodeBlocks } from "./webgpu-encode.js";

@@ -6,19 +6,13 @@
 import { IsqError, isIsqError } from "../errors.js";
 import { rowElements } from "../quants/tensor.js";
 import type { FileTensor } from "./backend.js";
+import { type EncodeResult, newBadTile, type ValueReader } from "./encode-job.js";
 import { type OpenFile, openFileValues } from "./file-values.js";
 import { claimRank, joinTeam, shareOf, stopTeam, type Team } from "./team.js";
 import type { WorkerAnswer, WorkerTask } from "./threads-protocol.js";
 import { Banks, MOST_BANK_BYTES } from "./wasm-bank.js";
 import { decode } from "./wasm-decode.js";
-import {
-  arrayReader,
-  type EncodeResult,
-  encode,
-  encodeBlocks,
-  newBadTile,
-  type ValueReader,
-} from "./wasm-encode.js";
+import { arrayReader, encode, encodeBlocks } from "./wasm-encode.js";
 import { finishRows, freeRows, placeRows, reserveRows, writeRows } from "./wasm-linear.js";
 import { Member } from "./wasm-member.js";
 import { multiplyRows } from "./wasm-product.js";
