@@ -13,7 +13,11 @@ const SIZE = { layers: 24, width: 2048, hidden: 10240, heads: 16, vocabulary: 32
 const LIMIT = 400e6;
 
 const wanted = process.argv.slice(2);
-const cases = wanted.length > 0 ? wanted : ["gguf:Q4K", "gguf:Q8_0", "uqff:Q4K", "safetensors:Q4K"];
+const ALL = [
+  ...["gguf:Q4K", "gguf:Q8_0"],
+  ...["Q4K", "HQQ4", "HQQ8", "FP8"].flatMap((type) => [`uqff:${type}`, `safetensors:${type}`]),
+];
+const cases = wanted.length > 0 ? wanted : ALL;
 const out = fileURLToPath(new URL("../out/bench/memory", import.meta.url));
 const tool = fileURLToPath(new URL("../out/tools/synthetic.mjs", import.meta.url));
 await bundleForNode("test/fixtures/synthetic.ts", tool);

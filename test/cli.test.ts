@@ -130,3 +130,9 @@ describe("run and perplexity", () => {
     expect(stderr).toMatch(/chunk 2\/2/);
   });
 });
+
+test("who reads the output may be gone", () => {
+  const script = `"${process.execPath}" dist/cli/main.js plan plain -m models/tiny-mistral | true`;
+  const { status, stderr } = spawnSync("bash", ["-c", script], { cwd: root, encoding: "utf8" });
+  expect([status, stderr]).toEqual([0, ""]);
+});

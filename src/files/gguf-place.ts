@@ -39,6 +39,7 @@ export function placeGgufTensors(raw: RawHeader, context: GgufContext): GgufHead
     placed.set(entry.name, entry);
     warnings.push(`${quote(entry.name)} has the type ${entry.dtype}, which cannot be read`);
   }
+  warnings.push(...oddPlaces([...placed.values()], dataOffset, alignment, context.fileByteLength));
   return { metadata, tensors: placed, alignment, dataOffset, warnings };
 }
 
@@ -67,6 +68,24 @@ function checkPlaces(context: GgufContext, entries: readonly GgufEntry[]): GgufE
     }
   }
   return sized;
+}
+
+/** What ggml refuses and other readers take: data in another order than the names, bytes that are no tensor's. */
+function oddPlaces(entries: GgufEntry[], dataOffset: number, alignment: number, fileEnd: number): string[] {
+  const warnings: string[] = [];
+  const displaced = entries.find((entry, i) => i > 0 && entry.byteOffset < entries[i - 1].byteOffset);
+  if (displaced)
+    warnings.push(`the data of ${quote(displaced.name)} lies before that of the tensor named before it`);
+  let end = dataOffset;
+  let between = 0;
+  for (const { byteOffset, byteLength } of entries.sort((a, b) => a.byteOffset - b.byteOffset)) {
+    between += Math.max(0, byteOffset - padOffset(end, alignment));
+    end = Math.max(end, byteOffset + byteLength);
+  }
+  if (between > 0) warnings.push(`${between} bytes between the tensors are no tensor's`);
+  const behind = fileEnd - padOffset(end, alignment);
+  if (behind > 0) warnings.push(`${behind} bytes behind the last tensor are no tensor's`);
+  return warnings;
 }
 
 /** Bytes of a tensor of known type. Zeros do not mend dimensions whose product is beyond 2^53. */

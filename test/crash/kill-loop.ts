@@ -9,16 +9,23 @@ import { expect } from "vitest";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Runs the command; with a time in milliseconds it is killed after that. Returns whether it finished. */
-function quantize(output: string, killAfter?: number): Promise<boolean> {
+interface Run {
+  readonly finished: boolean;
+  readonly milliseconds: number;
+}
+
+/** Runs the command; with a time in milliseconds it is killed after that. */
+function quantize(output: string, killAfter?: number): Promise<Run> {
   const sizes = output.endsWith(".uqff") ? ["--shard-size", "1500000"] : [];
   const args = ["quantize", "-m", "models/tiny-mistral", "--isq", "Q5K", "-o", output, ...sizes];
+  const started = performance.now();
   const child = spawn(process.execPath, ["dist/cli/main.js", ...args], { cwd: root, stdio: "ignore" });
   const timer = killAfter === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), killAfter);
   return new Promise((resolve, reject) =>
     child.on("exit", (code, signal) => {
       clearTimeout(timer);
-      if (code === 0 || signal === "SIGKILL") resolve(code === 0);
+      const milliseconds = performance.now() - started;
+      if (code === 0 || signal === "SIGKILL") resolve({ finished: code === 0, milliseconds });
       else reject(new Error(`quantize ended with ${signal ?? code}`));
     }),
   );
@@ -26,40 +33,49 @@ function quantize(output: string, killAfter?: number): Promise<boolean> {
 
 /** The files of a folder that look finished. */
 function finished(folder: string): Map<string, Buffer> {
-  const names = readdirSync(folder).filter((name) => !/\.partial(\.journal)?$/.test(name));
+  const names = readdirSync(folder).filter((name) => !isPartial(name));
   return new Map(names.map((name) => [name, readFileSync(join(folder, name))]));
 }
 
-/** Kills `kills` runs in all, each at another moment of its life; every output must end as one that was never killed. */
+const isPartial = (name: string) => /\.partial(\.journal)?$/.test(name);
+
+/**
+ * Kills `kills` runs in all, each at another moment of its life; every output must end as one that was never killed. `midway`
+ * of them had begun to write.
+ */
 export async function killLoop(
   extension: string,
   kills: number,
-): Promise<{ outputs: number; kills: number }> {
+): Promise<{ outputs: number; kills: number; midway: number }> {
   const parent = mkdtempSync(join(tmpdir(), "isq-"));
   const [first, folder] = ["whole", "out"].map((name) => join(parent, name));
   for (const each of [first, folder]) mkdirSync(each);
-  const started = performance.now();
-  await quantize(join(first, `m.${extension}`));
-  const milliseconds = performance.now() - started;
+  let { milliseconds } = await quantize(join(first, `m.${extension}`));
   const whole = finished(first);
   const output = join(folder, `m.${extension}`);
-  let [outputs, done] = [0, 0];
-  while (done < kills) {
+  const finish = async () => {
+    milliseconds = Math.max(milliseconds, (await quantize(output)).milliseconds);
+  };
+  let [outputs, done, midway] = [0, 0, 0];
+  for (let run = 0; done < kills; run++) {
     // Golden-ratio steps spread the moments evenly, over the last three quarters: node starts up before.
-    const share = 0.25 + 0.75 * ((done * 0.618_033_988_75) % 1);
-    const exited = await quantize(output, share * milliseconds);
+    const share = 0.25 + 0.75 * ((run * 0.618_033_988_75) % 1);
+    const ending = await quantize(output, share * milliseconds);
     // Killed behind its end, it has finished all the same.
     const ended = readdirSync(folder).sort().join() === [...whole.keys()].sort().join();
-    expect(ended || !exited).toBe(true);
+    expect(ended || !ending.finished).toBe(true);
     for (const [name, bytes] of finished(folder)) expect(whole.get(name)?.equals(bytes), name).toBe(true);
-    if (!exited) done++;
+    if (ending.finished)
+      milliseconds = ending.milliseconds; // faster than thought: the machine has less to do now
+    else done++;
+    if (!ended && readdirSync(folder).some(isPartial)) midway++;
     if (!ended && done < kills && done % 4 !== 0) continue; // the next run goes on, and is killed again
-    if (!ended) await quantize(output);
+    if (!ended) await finish();
     expect(readdirSync(folder).sort()).toEqual([...whole.keys()].sort());
     for (const [name, bytes] of finished(folder)) expect(whole.get(name)?.equals(bytes), name).toBe(true);
     outputs++;
     for (const name of whole.keys()) rmSync(join(folder, name));
   }
   rmSync(parent, { recursive: true });
-  return { outputs, kills: done };
+  return { outputs, kills: done, midway };
 }

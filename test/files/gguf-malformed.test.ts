@@ -52,6 +52,17 @@ describe("the malformed catalogue", () => {
     expect(unknown.tensors.get("t")).toMatchObject({ dtype: "#43", byteLength: 64 });
     expect(unknown.warnings[0]).toContain("#43");
     expect((await open(file("g11-type-31.gguf"))).tensors.get("t")?.dtype).toBe("Q4_0_4_4");
+    const good = file("g1-good.gguf");
+    const behind = Uint8Array.of(...good, 1, 2, 3);
+    expect(await readAll(good, "f")).toEqual([]);
+    expect(await readAll(behind, "f")).toEqual([expect.stringMatching(/^3 bytes behind the last tensor/)]);
+    for (const [name, warning] of [
+      ["g15-gap", /^64 bytes between the tensors/],
+      ["g15-first-not-at-0", /^32 bytes between the tensors/],
+      ["g15-reordered", /^the data of "t" lies before/],
+    ] as const) {
+      expect(await readAll(file(`${name}.gguf`), "f")).toEqual([expect.stringMatching(warning)]);
+    }
   });
 });
 
