@@ -1,2 +1,1 @@
 enable subgroups;
-diagnostic(off, subgroup_uniformity); // branches go by subgroup

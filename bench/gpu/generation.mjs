@@ -1,5 +1,6 @@
-// Tokens per second of a synthetic Llama with 1.2 · 10^9 parameters in Q4K, one token at a time, through the same model and
-// session that applications use. The bound is reading every weight of a token once at the copy bandwidth of this run.
+// Tokens per second of synthetic Llamas in Q4K, one token at a time, through the same model and session that applications use.
+// The bound is reading every weight of a token once at the copy bandwidth of this run. Two shapes: what a 1 B Llama 3.2 has,
+// many narrow layers and a large vocabulary, and 1.1 · 10^9 parameters in a few layers as wide as those of an 8 B Llama.
 import { webgpu } from "../../src/backends/webgpu.ts";
 import { compileModel } from "../../src/model/architectures/index.ts";
 import { parseConfig } from "../../src/model/config.ts";
@@ -7,13 +8,23 @@ import { LanguageModel } from "../../src/model/language-model.ts";
 import { pickLargest } from "../../src/model/sampler.ts";
 import { elementCount } from "../../src/quants/tensor.ts";
 
-const LARGE = {
-  hidden_size: 2048,
-  intermediate_size: 8192,
-  num_hidden_layers: 16,
-  num_attention_heads: 32,
-  num_key_value_heads: 8,
-  vocab_size: 128256,
+const SHAPES = {
+  "16 layers of 2048 (a 1 B Llama 3.2)": {
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    num_hidden_layers: 16,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 128256,
+  },
+  "4 layers of 4096 (layers of an 8 B Llama)": {
+    hidden_size: 4096,
+    intermediate_size: 14336,
+    num_hidden_layers: 4,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 32000,
+  },
 };
 const SMALL = {
   hidden_size: 256,
@@ -85,11 +96,11 @@ export const batchOf = (token, position) => ({
   outputs: row(0),
 });
 
-/** What the GPU does of it, without submission and reading back. */
-async function timeKernels(session, rounds) {
+/** What the GPU does of a step, or of a part of it, without submission and reading back. The least of some passes. */
+async function timeKernels(session, rounds, batch, only) {
   let best = { seconds: Number.POSITIVE_INFINITY };
-  for (let i = 0; i < 50 * rounds; i++) {
-    const own = await session.time(batchOf(1, 132));
+  for (let i = 0; i < 20 * rounds; i++) {
+    const own = await session.time(batch, only);
     if (own.seconds < best.seconds) best = own;
   }
   return best;
@@ -134,11 +145,45 @@ async function compareSteps(steps) {
   return { steps, largestDifference: difference, largestLogit: size, sameToken };
 }
 
-export async function measureGeneration({ size, rounds, plain }, copy, log) {
-  const small = size === "small";
-  const fusedAgainstPlain = await compareSteps(small ? 3 : 300);
+/** Greedy text through the model: seconds of a token after the first. */
+async function timeText(model, sampler, tokens, rounds) {
+  const prompt = Array.from({ length: 16 }, (_, i) => i + 1);
+  let seconds = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < rounds; i++) {
+    let start = 0;
+    let count = -1; // the first token waits for the prompt
+    for await (const _ of model.stream(prompt, { maxTokens: tokens + 1, sampler })) {
+      if (count++ < 0) start = performance.now();
+    }
+    seconds = Math.min(seconds, (performance.now() - start) / 1000 / count);
+  }
+  return seconds;
+}
+
+const round = (value) => Number(value.toPrecision(4));
+const micro = (seconds) => Number((1e6 * seconds).toFixed(1));
+
+/** Where the time of a token goes, in microseconds. A pass takes a few by itself, which is taken off parts of a step. */
+async function findRest(session, rounds, { step, kernels, token, gap }) {
+  const batch = batchOf(1, 132);
+  const part = async (only) => (await timeKernels(session, rounds, batch, only)).seconds;
+  const pass = await part(({ entryPoint }) => entryPoint === "embed");
+  const attention = (await part(({ entryPoint }) => /^attend|^store|^rope/.test(entryPoint))) - pass;
+  const products = (await part(({ entryPoint }) => /^step_linear|^matvec/.test(entryPoint))) - pass;
+  return {
+    kernels: micro(kernels.seconds),
+    attention: micro(attention),
+    products: micro(products),
+    otherKernels: micro(kernels.seconds - attention - products),
+    gapsAmongThem: micro(gap * kernels.dispatches),
+    submissionAndReadingBack: micro(step - kernels.seconds),
+    choosingTheToken: micro(token - step),
+  };
+}
+
+async function measureShape(name, sizes, { small, rounds, plain, gap }, copy, log) {
   const backend = await webgpu({ plain });
-  const program = compileModel(configOf(small ? SMALL : LARGE));
+  const program = compileModel(configOf(sizes));
   const session = await backend.open(program, { cachePositions: 512 });
   await placeAll(program, session);
   log(`generation: placed ${(backend.memory.byteLength / 1e6).toFixed(0)} MB`);
@@ -151,37 +196,41 @@ export async function measureGeneration({ size, rounds, plain }, copy, log) {
   while (performance.now() < busy);
   let step = Number.POSITIVE_INFINITY;
   for (let i = 0; i < rounds; i++) step = Math.min(step, await timeSteps(session, tokens, 32));
-  const kernels = await timeKernels(session, rounds);
+  const kernels = await timeKernels(session, small ? 0.1 : rounds, batchOf(1, 132));
   const model = new LanguageModel(program, session, { cachePositions: 512 });
   const sampler = (logits) => pickLargest(logits, backend.logitKernels);
-  const prompt = Array.from({ length: 16 }, (_, i) => i + 1);
-  let seconds = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < rounds; i++) {
-    let start = 0;
-    let count = -1; // the first token waits for the prompt
-    for await (const _ of model.stream(prompt, { maxTokens: tokens + 1, sampler })) {
-      if (count++ < 0) start = performance.now();
-    }
-    seconds = Math.min(seconds, (performance.now() - start) / 1000 / count);
-  }
+  const token = await timeText(model, sampler, tokens, rounds);
+  const microseconds = await findRest(session, small ? 0.1 : rounds, { step, kernels, token, gap });
   await model.dispose();
   await backend.dispose();
   const bound = bytes / (copy * 1e9);
-  const round = (value) => Number(value.toPrecision(4));
   const result = {
+    shape: name,
     parameters: program.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0),
     type: "Q4K",
     contexts: [32, 32 + tokens],
     weightBytesPerToken: bytes,
     boundTokensPerSecond: round(1 / bound),
-    tokensPerSecond: round(1 / seconds),
-    shareOfBandwidthBound: round(bound / seconds),
+    tokensPerSecond: round(1 / token),
+    shareOfBandwidthBound: round(bound / token),
     stepsPerSecond: round(1 / step),
     shareOfSteps: round(bound / step),
-    fusedAgainstPlain,
     dispatches: kernels.dispatches,
     shareOfKernels: round(bound / kernels.seconds),
+    microseconds: { bound: micro(bound), token: micro(token), step: micro(step), ...microseconds },
   };
   log(JSON.stringify(result));
   return result;
+}
+
+/** @param gap Seconds between two dispatches. */
+export async function measureGeneration({ size, rounds, plain, gap }, copy, log) {
+  const small = size === "small";
+  const fusedAgainstPlain = await compareSteps(small ? 3 : 300);
+  log(JSON.stringify(fusedAgainstPlain));
+  const shapes = [];
+  for (const [name, sizes] of Object.entries(small ? { small: SMALL } : SHAPES)) {
+    shapes.push(await measureShape(name, sizes, { small, rounds, plain, gap }, copy, log));
+  }
+  return { microsecondsBetweenDispatches: micro(gap), shapes, fusedAgainstPlain };
 }

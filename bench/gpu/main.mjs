@@ -10,7 +10,7 @@ import { makeValues, measureCodecs } from "./codecs.mjs";
 import { measureGeneration } from "./generation.mjs";
 import { measureProducts } from "./products.mjs";
 import { runSuites } from "./suites.mjs";
-import { createTimer, measureCopy } from "./timing.mjs";
+import { createTimer, measureCopy, measureGap } from "./timing.mjs";
 import { measureVariants } from "./variants.mjs";
 
 const [file, size = "small", ...chosen] = process.argv.slice(2);
@@ -72,7 +72,8 @@ if (sections.some((section) => section !== "suites")) {
     save();
   }
   if (sections.includes("generation")) {
-    report.generation = await measureGeneration({ size, rounds: small ? 1 : 5 }, copy, log);
+    const gap = await measureGap(device, timer, SIZES.rounds);
+    report.generation = await measureGeneration({ size, rounds: small ? 1 : 5, gap }, copy, log);
     save();
   }
   if (sections.includes("codecs")) {

@@ -11,7 +11,8 @@ import { runAll } from "./runner.mjs";
 /** `runs` of fast-check per encoder, and `rows` hard rows of 4096 elements. */
 export async function runSuites({ runs, rows, columns }, log) {
   const backend = await openTwice();
-  await import("../../test/backends/webgpu-models.test.ts"); // defines its tests
+  await import("../../test/backends/webgpu-models.test.ts"); // define their tests
+  await import("../../test/backends/webgpu-fused.test.ts");
   const shared = { ...backend, dispose: () => {} };
   codecSuite("webgpu", () => asCodec(shared));
   backendSuite("webgpu", () => shared, { runs, mostElements: 70_000, compareProducts });

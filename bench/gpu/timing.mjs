@@ -73,3 +73,27 @@ export async function measureCopy(device, timer, byteLength, rounds) {
   for (const buffer of buffers) buffer.destroy();
   return (2 * byteLength) / seconds / 1e9;
 }
+
+/** Seconds that a dispatch takes which does next to nothing but waits for the one before. */
+export async function measureGap(device, timer, rounds) {
+  const code = `
+    @group(0) @binding(0) var<storage, read_write> counts: array<u32>;
+    @compute @workgroup_size(32)
+    fn count(@builtin(local_invocation_index) thread: u32) { counts[thread] += 1u; }`;
+  const pipeline = device.createComputePipeline({
+    layout: "auto",
+    compute: { module: device.createShaderModule({ code }), entryPoint: "count" },
+  });
+  const buffer = device.createBuffer({ size: 128, usage: 128 });
+  const layout = pipeline.getBindGroupLayout(0);
+  const group = device.createBindGroup({ layout, entries: [{ binding: 0, resource: { buffer } }] });
+  const run = (dispatches) => (pass) => {
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    for (let i = 0; i < dispatches; i++) pass.dispatchWorkgroups(1);
+  };
+  const one = await timer.best(run(1), rounds);
+  const many = await timer.best(run(101), rounds);
+  buffer.destroy();
+  return (many - one) / 100;
+}

@@ -12,8 +12,8 @@ export interface AdapterDescription {
   readonly description: string;
   /** A GPU in software. */
   readonly isSoftware: boolean;
-  /** It has subgroups of 32 threads, always. */
-  readonly subgroups: boolean;
+  /** Threads of its subgroups, where it has them and they have the same size in all kernels; else 0. */
+  readonly lanes: number;
 }
 
 /** Opens the runtime's WebGPU where `navigator.gpu` is absent, or an adapter is asked for by name or number. */
@@ -21,6 +21,8 @@ export type GpuOpener = (adapter?: string | number) => Promise<GPU>;
 
 /** Features that are used where they are. */
 const WANTED: readonly GPUFeatureName[] = ["timestamp-query", "subgroups"];
+/** Of gpu/attention-step.wgsl: four threads share a position. */
+const LEAST_LANES = 4;
 const LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
@@ -44,11 +46,11 @@ export async function requestDevice(
   }
   const { vendor, architecture, device: model, description } = adapter.info;
   const { subgroupMinSize, subgroupMaxSize } = adapter.info;
-  const subgroups = device.features.has("subgroups") && subgroupMinSize === 32 && subgroupMaxSize === 32;
+  const isFixed = device.features.has("subgroups") && subgroupMinSize === subgroupMaxSize;
   return {
     device,
     description: {
-      subgroups,
+      lanes: isFixed && subgroupMinSize >= LEAST_LANES ? subgroupMinSize : 0,
       name: nameOf(adapter.info),
       vendor,
       architecture,

@@ -76,12 +76,14 @@ const USAGE_OF: Readonly<Record<BufferName, number>> = {
 export interface DeviceTraits {
   /** A GPU in software. */
   readonly isSoftware?: boolean;
-  /** It has subgroups of 32 threads, always. */
-  readonly subgroups?: boolean;
+  /** Threads of a subgroup, always; 0 or absent: kernels for subgroups are not used. */
+  readonly lanes?: number;
 }
 
 export class GpuDevice {
   readonly device: GPUDevice;
+  /** A GPU in software. */
+  readonly isSoftware: boolean;
   readonly #layouts = new Map<LayoutName, { bind: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>();
   readonly #modules = new Map<ModuleName, GPUShaderModule>();
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
@@ -96,14 +98,15 @@ export class GpuDevice {
   readonly pieceElements: number;
   /** Threads that share an output of a product in running models: one where barriers are slow. */
   readonly team: 1 | 32;
-  /** Whether kernels for subgroups of 32 threads may be used. */
-  readonly subgroups: boolean;
+  /** Threads of a subgroup, or 0 where kernels for subgroups are not used. */
+  readonly lanes: number;
 
   constructor(device: GPUDevice, pieceElements: number, traits: DeviceTraits = {}) {
     this.device = device;
     this.pieceElements = pieceElements;
+    this.isSoftware = traits.isSoftware ?? false;
     this.team = traits.isSoftware ? 1 : 32;
-    this.subgroups = traits.subgroups ?? false;
+    this.lanes = traits.lanes ?? 0;
     device.lost.then(({ reason, message }) => {
       this.#lost = `${reason}: ${message}`;
     });
@@ -227,7 +230,8 @@ export class GpuDevice {
     const key = `${type} ${entryPoint} ${JSON.stringify(constants)}`;
     const known = this.#pipelines.get(key);
     if (known) return known;
-    const module = this.#modules.get(type) ?? this.device.createShaderModule({ code: moduleText(type) });
+    const module =
+      this.#modules.get(type) ?? this.device.createShaderModule({ code: moduleText(type, this.lanes) });
     this.#modules.set(type, module);
     const made = this.device.createComputePipelineAsync({
       layout: this.#layouts.get(layout)!.pipeline,

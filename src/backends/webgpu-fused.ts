@@ -1,5 +1,5 @@
 /**
- * Steps of one token in few dispatches, where the adapter has subgroups of 32 and the matrices are Q4_K: norm, quantization
+ * Steps of one token in few dispatches, where the adapter has subgroups of one size and the matrices are Q4_K: norm, quantization
  * of activations, products of one input and what follows them are one kernel; rotation, cache and attention another.
  */
 
@@ -14,6 +14,8 @@ import { groupsOf } from "./webgpu-recording.js";
 const MOST_WIDTH = 16384;
 const MOST_HEAD = 256;
 const TEAMS = 8;
+/** Workgroups of a dispatch. Each prepares the activations; of 1 to 14 times as many rows for each, this was best on an H100. */
+const GROUPS = 256;
 
 /** Does operations from `ops[at]` on together. Returns how many, or 0 when they are not such operations. */
 export function fuseAt(writer: Writer, ops: readonly Op[], at: number): number {
@@ -144,7 +146,7 @@ function push(
   { norm, linears, weights }: Run,
   { gated, added }: { gated?: OpOf<"gate">; added?: OpOf<"add"> },
 ): void {
-  const { slots, unused } = writer.stage;
+  const { gpu, slots, unused } = writer.stage;
   const x = norm ? norm.x : linears[0].x;
   const outs = linears.map(({ out }) => writer.at(out));
   if (gated) outs[0] = writer.at(gated.out);
@@ -152,6 +154,8 @@ function push(
   const counts = weights.map(({ outputs }) => outputs);
   const words = new Uint32Array(16);
   const floats = new Float32Array(words.buffer);
+  const total = gated ? counts[0] : counts.reduce((sum, count) => sum + count, 0);
+  const { rows, steps } = shareOf(total, gated !== undefined, gpu.isSoftware ? 8 : GROUPS);
   words.set([
     0,
     weights[0].columns,
@@ -164,12 +168,11 @@ function push(
   words[11] = gated ? ACTIVATIONS.indexOf(gated.activation) : 0;
   floats[12] = norm?.epsilon ?? 0;
   floats[13] = added?.scale ?? 1;
-  const total = gated ? counts[0] : counts.reduce((sum, count) => sum + count, 0);
-  const rows = total >= 65536 ? 4 : total >= 8192 && !gated ? 2 : 1;
+  words[14] = steps;
   const constants = { NORMED: norm ? 1 : 0, ADDED: added ? 1 : 0, GATED: gated ? 1 : 0 };
   const matrices = [0, 1, 2].map((i) => weights[i]?.buffer ?? unused[0]);
   const resources = [...matrices, slots, norm ? writer.vector(norm.weight) : unused[0]];
-  const groups = groupsOf(total, TEAMS * rows);
+  const groups = groupsOf(total, TEAMS * rows * steps);
   writer.works.push({
     type: `step${rows}`,
     entryPoint: "step_linear",
@@ -185,6 +188,14 @@ function push(
     ...(gated ? [gated.out] : []),
     ...(added ? [added.out] : []),
   ]);
+}
+
+/** Rows that a team takes at a time, and how many times. */
+function shareOf(total: number, isGated: boolean, groups: number): { rows: 1 | 2 | 4; steps: number } {
+  const each = Math.ceil(total / TEAMS / groups);
+  let rows: 1 | 2 | 4 = each % 2 === 0 && !isGated ? 2 : 1;
+  if (each >= 8 && !isGated) rows = 4;
+  return { rows, steps: Math.ceil(each / rows) };
 }
 
 /** Whether no operation from `at` on reads a slot before it is written whole. */

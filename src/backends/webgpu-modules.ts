@@ -35,7 +35,7 @@ const PIECES: Readonly<Record<IsqType, readonly Piece[]>> = {
   FP8: FLOAT,
 };
 
-const STEP: readonly Piece[] = ["subgroups", "strict", "functions", "fused"];
+const STEP: readonly Piece[] = ["subgroups", "lanes", "strict", "functions", "fused"];
 
 /** Modules that are no type's. */
 const OTHERS = {
@@ -45,7 +45,7 @@ const OTHERS = {
   elements: ["op", "functions", "elements"],
   attention: ["op", "functions", "attention"],
   route: ["op", "functions", "route"],
-  attendStep: ["subgroups", "op", "functions", "attention-step"],
+  attendStep: ["subgroups", "lanes", "op", "functions", "attention-step"],
   step1: STEP,
   step2: STEP,
   step4: STEP,
@@ -56,12 +56,16 @@ const OTHERS = {
 
 export type ModuleName = IsqType | keyof typeof OTHERS;
 
-/** The text of a shader module. */
-export function moduleText(name: ModuleName): string {
+/** The text of a shader module, for subgroups of `lanes` threads where it uses them. */
+export function moduleText(name: ModuleName, lanes: number): string {
   const pieces: readonly Piece[] =
     name in OTHERS
       ? OTHERS[name as keyof typeof OTHERS]
       : [...PIECES[name as IsqType], TYPES[name as IsqType].stem as Piece];
   const rows = /^step(\d)$/.exec(name); // outputs of a subgroup
-  return [...pieces.map((piece) => SHADERS[piece]), rows ? `const ROWS = ${rows[1]}u;` : ""].join("\n");
+  const constants = [
+    pieces.includes("lanes") ? `const LANES = ${lanes}u;` : "",
+    rows ? `const ROWS = ${rows[1]}u;` : "",
+  ];
+  return [...pieces.map((piece) => SHADERS[piece]), ...constants].join("\n");
 }

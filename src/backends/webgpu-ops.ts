@@ -69,7 +69,7 @@ export function worksOf(stage: Stage, ops: readonly Op[] = stage.program.ops): W
     ...moveKernels(writer),
     ...expertKernels(writer),
   };
-  const fuses = stage.tokens === 1 && stage.gpu.subgroups;
+  const fuses = stage.tokens === 1 && stage.gpu.lanes > 0;
   for (let i = 0; i < ops.length; ) {
     const fused = fuses ? fuseAt(writer, ops, i) : 0;
     if (fused === 0) {

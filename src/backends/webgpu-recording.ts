@@ -20,8 +20,8 @@ export interface Work extends KernelChoice {
 }
 
 export interface Recording {
-  /** Adds all dispatches to a pass. */
-  encode(pass: GPUComputePassEncoder): void;
+  /** Adds dispatches to a pass: of all work, or of the work that `only` picks. */
+  encode(pass: GPUComputePassEncoder, only?: (work: Work) => boolean): void;
   /** Submits everything and reads the result. The next submission is made while the GPU works on this one. */
   run(): Promise<Float32Array>;
   readonly dispatches: number;
@@ -50,11 +50,19 @@ export async function record(gpu: GpuDevice, works: readonly Work[], result: Res
   const bound = works.map(({ layout, words, resources, groups }, i) => {
     const uniform = { buffer: uniforms, offset: i * UNIFORM_GRAIN, size: words.byteLength };
     const { x, y = 1, z = 1 } = checkGroups(groups);
-    return { pipeline: pipelines[i], group: gpu.bind(layout, [uniform, ...resources]), x, y, z };
+    return {
+      work: works[i],
+      pipeline: pipelines[i],
+      group: gpu.bind(layout, [uniform, ...resources]),
+      x,
+      y,
+      z,
+    };
   });
-  const encode = (pass: GPUComputePassEncoder) => {
+  const encode: Recording["encode"] = (pass, only) => {
     let before: GPUComputePipeline | undefined;
-    for (const { pipeline, group, x, y, z } of bound) {
+    for (const { work, pipeline, group, x, y, z } of bound) {
+      if (only && !only(work)) continue;
       if (pipeline !== before) pass.setPipeline(pipeline);
       before = pipeline;
       pass.setBindGroup(0, group);

@@ -9,7 +9,7 @@ import { checkCachePositions, checkPlacement, checkWeightIndex } from "./session
 import { usesOf, type WeightUse } from "./wasm-weights.js";
 import type { GpuDevice } from "./webgpu-device.js";
 import { worksOf } from "./webgpu-ops.js";
-import { type Recording, type Result, record } from "./webgpu-recording.js";
+import { type Recording, type Result, record, type Work } from "./webgpu-recording.js";
 import { Room } from "./webgpu-room.js";
 import { writeWhole } from "./webgpu-run.js";
 import { freeGpuWeight, type GpuWeight, placeGpuWeight, readGpuWeight } from "./webgpu-weights.js";
@@ -108,12 +108,18 @@ export class GpuSession implements Session {
     });
   }
 
-  /** For measurements: the seconds that the GPU takes for a step, and its dispatches. Needs `timestamp-query`. */
-  async time(batch: Batch): Promise<{ readonly seconds: number; readonly dispatches: number }> {
+  /**
+   * For measurements: the seconds that the GPU takes for a step, or for the part of its work that `only` picks, and the
+   * step's dispatches. Needs `timestamp-query`.
+   */
+  async time(
+    batch: Batch,
+    only?: (work: Work) => boolean,
+  ): Promise<{ readonly seconds: number; readonly dispatches: number }> {
     this.#check(batch);
     return this.#gpu.exclusively(async () => {
       const recording = await this.#prepare(batch, this.#program.ops.length);
-      const seconds = await this.#gpu.timePass((pass) => recording.encode(pass));
+      const seconds = await this.#gpu.timePass((pass) => recording.encode(pass, only));
       return { seconds, dispatches: recording.dispatches };
     });
   }

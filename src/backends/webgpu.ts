@@ -30,7 +30,10 @@ export interface WebgpuOptions {
   readonly adapter?: GPUAdapter | string | number;
   /** Quantize on an adapter whose arithmetic is not the contract's, instead of refusing. */
   readonly inexact?: boolean;
-  /** Run models with one kernel for each operation, also where the adapter allows fewer. */
+  /**
+   * Run models with one kernel for each operation, also where the adapter allows fewer. When absent: on a GPU in software,
+   * where the barriers of the others take longer.
+   */
   readonly plain?: boolean;
   /** Elements of a tensor that are worked on at a time, a multiple of 512; 2^24 when absent. Bounds the memory of a call. */
   readonly pieceElements?: number;
@@ -55,7 +58,7 @@ export async function webgpu(options: WebgpuOptions = {}): Promise<WebgpuBackend
   const gpu = new GpuDevice(
     device,
     checkPiece(options.pieceElements ?? PIECE_ELEMENTS),
-    options.plain ? { ...description, subgroups: false } : description,
+    (options.plain ?? description.isSoftware) ? { ...description, lanes: 0 } : description,
   );
   const bank = await Bank.open();
   const found = await gpu.exclusively(() => probe(gpu));

@@ -1,0 +1,134 @@
+/** Steps of one token in few dispatches, against one kernel for each operation and against the reference. */
+
+import { afterAll, describe, expect, it } from "vitest";
+import type { OpOf } from "../../src/backends/interpreter.js";
+import { reference } from "../../src/backends/reference.js";
+import { type WebgpuBackend, webgpu } from "../../src/backends/webgpu.js";
+import type { GpuSession } from "../../src/backends/webgpu-session.js";
+import { makeCheckpoint, readExpected } from "../fixtures/architecture.js";
+import { compareProducts, haveGpu } from "../gpu.js";
+import { bits, differingBits, largestDifference, openLanguageModel } from "../model/support.js";
+
+const POSITIONS = 64;
+const row = (value: number) => Int32Array.of(value);
+const stepOf = (token: number, position: number) => ({
+  tokens: row(token),
+  positions: row(position),
+  sequences: row(0),
+  blockTables: [Int32Array.from({ length: POSITIONS / 32 }, (_, n) => n)],
+  outputs: row(0),
+});
+
+let opened: Promise<readonly [WebgpuBackend, WebgpuBackend]> | undefined;
+/** With kernels of many operations, and without. */
+const open = () => (opened ??= Promise.all([webgpu({ plain: false }), webgpu({ plain: true })]));
+
+describe.skipIf(!haveGpu())("steps of one token in few dispatches", () => {
+  afterAll(async () => {
+    for (const backend of (await opened) ?? []) await backend.dispose();
+  });
+
+  it("the adapter of these tests has subgroups of one size, whatever it is", async () => {
+    const [fused, plain] = await open();
+    expect(fused.adapter.lanes).toBeGreaterThanOrEqual(4);
+    const dispatches = [];
+    for (const backend of [fused, plain]) {
+      const { session, model } = await openLlama(backend);
+      await session.run(stepOf(3, 0));
+      dispatches.push((await session.time(stepOf(3, 1))).dispatches);
+      await model.dispose();
+    }
+    // Embedding and head, and for each of two layers: queries, keys and values; attention; output; gate; down.
+    expect(dispatches[0]).toBeLessThanOrEqual(2 * 5 + 3);
+    expect(dispatches[1]).toBeGreaterThan(2 * dispatches[0]);
+  });
+
+  it("every product is within 1e-6 of its terms, gates and sums are of these products", async () => {
+    const { session, model } = await openLlama((await open())[0]);
+    const { ops } = model.program;
+    for (let position = 0; position < 3; position++) await session.run(stepOf(5 + position, position));
+    const batch = stepOf(17, 3);
+    let products = 0;
+    for (const [i, op] of ops.entries()) {
+      if (op.kind === "linear") {
+        const [out] = await session.inspect(batch, i + 1, [op.out]);
+        // A norm in place is not done in the slot when a product follows: the norm alone says what the product sees.
+        const before = ops[i - 1];
+        const isInPlace = before.kind === "rmsNorm" && before.x === before.out;
+        const [x] = await session.inspect(batch, isInPlace ? i : i + 1, [op.x]);
+        const weights = await session.read(op.weight);
+        expect(compareProducts(out, await reference().matmul(weights, x), weights, x)).toBeUndefined();
+        products++;
+      }
+      if (op.kind === "gate") await checkGate(session, batch, i, op);
+      if (op.kind === "add") await checkSum(session, batch, i, op);
+    }
+    expect(products).toBe(2 * 7 + 1);
+    await model.dispose();
+  });
+
+  it.each(["llama", "mistral", "qwen3", "gemma2"])(
+    "%s in Q4K: logits as with one kernel for each operation, twice the same",
+    async (name) => {
+      const { inputIds } = await readExpected(name);
+      const ids = inputIds.subarray(0, 6);
+      const directory = await makeCheckpoint(name);
+      const results = [];
+      for (const backend of await open()) {
+        const { model } = await openLanguageModel(directory, {
+          backend,
+          type: "Q4K",
+          cachePositions: POSITIONS,
+        });
+        const logits = await model.logits(ids, { stepRows: 1 });
+        expect(differingBits(await model.logits(ids, { stepRows: 1 }), bits(logits))).toBe(0);
+        results.push(logits);
+        await model.dispose();
+      }
+      expect(largestDifference(results[0], results[1])).toBeLessThan(1e-3);
+    },
+  );
+
+  it("long contexts: more positions than a tile of the attention has", async () => {
+    const results = [];
+    const prompt = Array.from({ length: 299 }, (_, i) => (7 * i) % 100);
+    const directory = await makeCheckpoint("llama");
+    const blocks = Int32Array.from({ length: 10 }, (_, n) => n);
+    for (const backend of await open()) {
+      const { model, session } = await openLanguageModel(directory, { backend, cachePositions: 320 });
+      await session.run({
+        tokens: Int32Array.from(prompt),
+        positions: Int32Array.from(prompt, (_, i) => i),
+        sequences: new Int32Array(prompt.length),
+        blockTables: [blocks],
+        outputs: row(0),
+      });
+      results.push(await session.run({ ...stepOf(3, prompt.length), blockTables: [blocks] }));
+      await model.dispose();
+    }
+    expect(largestDifference(results[0], results[1])).toBeLessThan(1e-3);
+  });
+});
+
+async function openLlama(backend: WebgpuBackend) {
+  const directory = await makeCheckpoint("llama");
+  const opened = await openLanguageModel(directory, { backend, type: "Q4K", cachePositions: POSITIONS });
+  return { ...opened, session: opened.session as GpuSession };
+}
+
+type Batch = ReturnType<typeof stepOf>;
+
+/** The gate in one dispatch with its products, against products that were made without it. */
+async function checkGate(session: GpuSession, batch: Batch, i: number, op: OpOf<"gate">) {
+  const [gate, up] = await session.inspect(batch, i, [op.gate, op.up]);
+  const [out] = await session.inspect(batch, i + 1, [op.out]);
+  const wanted = gate.map((x, n) => (x / (1 + Math.exp(-x))) * up[n]);
+  expect(largestDifference(out, wanted)).toBeLessThan(1e-6 * Math.max(1, ...wanted.map(Math.abs)));
+}
+
+async function checkSum(session: GpuSession, batch: Batch, i: number, op: OpOf<"add">) {
+  const [a, b] = await session.inspect(batch, i, [op.a, op.b]);
+  const [out] = await session.inspect(batch, i + 1, [op.out]);
+  const wanted = a.map((x, n) => x + b[n] * (op.scale ?? 1));
+  expect(largestDifference(out, wanted)).toBeLessThan(1e-6 * Math.max(1, ...wanted.map(Math.abs)));
+}
