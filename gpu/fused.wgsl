@@ -175,8 +175,9 @@ fn pair_dot(head: vec4u, w: vec4u, v: vec4u, p: u32) -> f32 {
     minima = ((last >> 4u) & 0x0f0fu) | ((m >> 2u) & 0x3030u);
   }
   let d = unpack2x16float(head.x);
-  let high = side.x * (first * (d.x * f32(scales & 255u))) + side.z * (second * (d.x * f32(scales >> 8u)));
-  return high - (side.y * (d.y * f32(minima & 255u)) + side.w * (d.y * f32(minima >> 8u)));
+  // Unit by unit, as gpu/linear.wgsl: with both highs before both lows a text of the models left that of the reference.
+  let lower = side.x * (first * (d.x * f32(scales & 255u))) - side.y * (d.y * f32(minima & 255u));
+  return lower + (side.z * (second * (d.x * f32(scales >> 8u))) - side.w * (d.y * f32(minima >> 8u)));
 }
 
 // What a thread reads of its rows: fetched before the activations are prepared, and before the rows ahead are multiplied, so

@@ -164,60 +164,75 @@ const round = (value) => Number(value.toPrecision(4));
 const micro = (seconds) => Number((1e6 * seconds).toFixed(1));
 
 /** Where the time of a token goes, in microseconds. A pass takes a few by itself, which is taken off parts of a step. */
-async function findRest(session, rounds, { step, kernels, token, gap }) {
+async function findRest(session, rounds, { kernels, token, gap }) {
   const batch = batchOf(1, 132);
   const part = async (only) => (await timeKernels(session, rounds, batch, only)).seconds;
   const pass = await part(({ entryPoint }) => entryPoint === "embed");
   const attention = (await part(({ entryPoint }) => /^attend|^store|^rope/.test(entryPoint))) - pass;
   const products = (await part(({ entryPoint }) => /^step_linear|^matvec/.test(entryPoint))) - pass;
+  const choosing = (await part(({ entryPoint }) => /^choose/.test(entryPoint))) - pass;
   return {
     kernels: micro(kernels.seconds),
     attention: micro(attention),
     products: micro(products),
-    otherKernels: micro(kernels.seconds - attention - products),
+    choosingTheLikeliest: micro(choosing),
+    otherKernels: micro(kernels.seconds - attention - products - choosing),
     gapsAmongThem: micro(gap * kernels.dispatches),
-    submissionAndReadingBack: micro(step - kernels.seconds),
-    choosingTheToken: micro(token - step),
+    notKernels: micro(token - kernels.seconds),
   };
 }
 
-async function measureShape(name, sizes, { small, rounds, plain, gap }, copy, log) {
-  const backend = await webgpu({ plain });
-  const program = compileModel(configOf(sizes));
+/** Greedy text of a model, the seconds of a token, and, where asked for, of what else there is to know of its session. */
+async function measureModel(program, options, { tokens, small, rounds }, look) {
+  const backend = await webgpu(options);
   const session = await backend.open(program, { cachePositions: 512 });
   await placeAll(program, session);
-  log(`generation: placed ${(backend.memory.byteLength / 1e6).toFixed(0)} MB`);
-  const linears = program.weights.filter(({ role }) => role === "linear" || role === "head");
-  const bytes = linears.reduce((sum, { shape }) => sum + (elementCount(shape) / 256) * 144, 0);
-  const tokens = small ? 4 : 200;
   // Clocks rise while the GPU is busy.
   const busy = performance.now() + (small ? 0 : 1000);
   do await timeSteps(session, small ? 2 : 20, 0);
   while (performance.now() < busy);
-  let step = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < rounds; i++) step = Math.min(step, await timeSteps(session, tokens, 32));
-  const kernels = await timeKernels(session, small ? 0.1 : rounds, batchOf(1, 132));
   const model = new LanguageModel(program, session, { cachePositions: 512 });
   const sampler = (logits) => pickLargest(logits, backend.logitKernels);
   const token = await timeText(model, sampler, tokens, rounds);
-  const microseconds = await findRest(session, small ? 0.1 : rounds, { step, kernels, token, gap });
+  const rest = look ? await look(session, token) : {};
   await model.dispose();
   await backend.dispose();
+  return { token, ...rest };
+}
+
+async function measureShape(name, sizes, { small, rounds, plain, gap }, copy, log) {
+  const program = compileModel(configOf(sizes));
+  const linears = program.weights.filter(({ role }) => role === "linear" || role === "head");
+  const bytes = linears.reduce((sum, { shape }) => sum + (elementCount(shape) / 256) * 144, 0);
+  const tokens = small ? 4 : 200;
+  const settings = { tokens, small, rounds };
+  const { token, kernels, rest } = await measureModel(
+    program,
+    { plain },
+    settings,
+    async (session, token) => {
+      const kernels = await timeKernels(session, small ? 0.1 : rounds, batchOf(1, 132));
+      return { kernels, rest: await findRest(session, small ? 0.1 : rounds, { kernels, token, gap }) };
+    },
+  );
+  const alone = await measureModel(program, { plain, ahead: 0 }, settings);
   const bound = bytes / (copy * 1e9);
   const result = {
     shape: name,
     parameters: program.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0),
     type: "Q4K",
-    contexts: [32, 32 + tokens],
+    contexts: [16, 16 + tokens],
     weightBytesPerToken: bytes,
     boundTokensPerSecond: round(1 / bound),
     tokensPerSecond: round(1 / token),
     shareOfBandwidthBound: round(bound / token),
-    stepsPerSecond: round(1 / step),
-    shareOfSteps: round(bound / step),
+    nothingAhead: {
+      tokensPerSecond: round(1 / alone.token),
+      shareOfBandwidthBound: round(bound / alone.token),
+    },
     dispatches: kernels.dispatches,
     shareOfKernels: round(bound / kernels.seconds),
-    microseconds: { bound: micro(bound), token: micro(token), step: micro(step), ...microseconds },
+    microseconds: { bound: micro(bound), token: micro(token), nothingAhead: micro(alone.token), ...rest },
   };
   log(JSON.stringify(result));
   return result;

@@ -58,6 +58,7 @@ export function expect(actual, about = "") {
     toBeLessThanOrEqual: (bound) => check(actual <= bound, `at most ${bound}`),
     toBeGreaterThan: (bound) => check(actual > bound, `more than ${bound}`),
     toBeGreaterThanOrEqual: (bound) => check(actual >= bound, `at least ${bound}`),
+    not: { toEqual: (other) => check(!isDeepStrictEqual(actual, other), `other than ${show(other)}`) },
     toHaveLength: (wanted) => check(actual.length === wanted, `${wanted} elements`),
     rejects: {
       toMatchObject: rejected((error, wanted) => {
@@ -67,18 +68,22 @@ export function expect(actual, about = "") {
   };
 }
 
-/** Runs everything that was defined. Returns counts and what failed. */
-export async function runAll(log) {
-  const result = { passed: 0, failures: [] };
-  await runGroup(root, "", result, log);
+/** Runs everything that was defined but for tests that match `skip`. Returns counts, what failed and what was skipped. */
+export async function runAll(log, skip) {
+  const result = { passed: 0, failures: [], skipped: [] };
+  await runGroup(root, "", result, { log, skip });
   return result;
 }
 
-async function runGroup(group, path, result, log) {
+async function runGroup(group, path, result, { log, skip }) {
   const here = group.name ? `${path}${group.name} › ` : path;
   for (const run of group.before) await run();
   for (const { name, run } of group.tests) {
     const start = performance.now();
+    if (skip.test(name)) {
+      result.skipped.push(`${here}${name}`);
+      continue;
+    }
     try {
       await run();
       result.passed++;
@@ -88,6 +93,6 @@ async function runGroup(group, path, result, log) {
     const seconds = (performance.now() - start) / 1000;
     if (seconds > 5) log(`${here}${name}: ${seconds.toFixed(1)} s`);
   }
-  for (const inner of group.groups) await runGroup(inner, here, result, log);
+  for (const inner of group.groups) await runGroup(inner, here, result, { log, skip });
   for (const run of group.after) await run();
 }

@@ -8,19 +8,23 @@ import { ENCODERS, nameOf } from "../../test/suites/encoders.ts";
 import { compareHardRows } from "../../test/suites/hard-rows.ts";
 import { runAll } from "./runner.mjs";
 
+/** Not run from a bundle, which has no files for worker threads. */
+const NEEDS_FILES = /worker threads/;
+
 /** `runs` of fast-check per encoder, and `rows` hard rows of 4096 elements. */
 export async function runSuites({ runs, rows, columns }, log) {
   const backend = await openTwice();
   await import("../../test/backends/webgpu-models.test.ts"); // define their tests
   await import("../../test/backends/webgpu-fused.test.ts");
+  await import("../../test/backends/webgpu-ahead.test.ts");
   const shared = { ...backend, dispose: () => {} };
   codecSuite("webgpu", () => asCodec(shared));
   backendSuite("webgpu", () => shared, { runs, mostElements: 70_000, compareProducts });
-  const { passed, failures } = await runAll(log);
+  const { passed, failures, skipped } = await runAll(log, NEEDS_FILES);
   log(`suites: ${passed} passed, ${failures.length} failed`);
   const hard = await runHardRows(backend, { rows, columns }, log);
   await backend.dispose();
-  return { tests: { passed, failures }, hardRows: hard };
+  return { tests: { passed, failures, skipped }, hardRows: hard };
 }
 
 /** Against WebAssembly, which every test run compares with the reference. */

@@ -122,6 +122,11 @@ export interface Session {
    * the calling thread: `aborted`.
    */
   run(batch: Batch, signal?: AbortSignal): Awaitable<Float32Array>;
+  /**
+   * Where present: positions behind the last one of a text that steps may write into ahead of their turn, if a text's table has
+   * blocks for them.
+   */
+  readonly ahead?: number;
   /** Frees the weights and caches of this session; the backend stays. */
   dispose(): Awaitable<void>;
 }

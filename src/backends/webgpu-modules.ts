@@ -45,6 +45,7 @@ const OTHERS = {
   elements: ["op", "functions", "elements"],
   attention: ["op", "functions", "attention"],
   route: ["op", "functions", "route"],
+  choose: ["op", "choose"],
   attendStep: ["subgroups", "lanes", "op", "functions", "attention-step"],
   step1: STEP,
   step2: STEP,

@@ -81,6 +81,25 @@ export function worksOf(stage: Stage, ops: readonly Op[] = stage.program.ops): W
   return writer.works;
 }
 
+/** Workgroups of choose_some in gpu/choose.wgsl. */
+const CHOOSERS = 64;
+
+/** The largest of the logits of one row: its index in word `out` of the slots. */
+export function chooseWorks(
+  stage: Omit<Stage, "weight">,
+  { at, count }: { readonly at: number; readonly count: number },
+  out: number,
+): Work[] {
+  const { batch, slots, unused } = stage;
+  const words = opWords({ tokens: 1, x: at, count, out });
+  const resources = [batch, slots, unused[0], unused[0], unused[1]];
+  const work = { type: "choose", layout: "op", words, resources } as const;
+  return [
+    { ...work, entryPoint: "choose_some", groups: { x: CHOOSERS } },
+    { ...work, entryPoint: "choose", groups: { x: 1 } },
+  ];
+}
+
 export class Writer {
   readonly stage: Stage;
   readonly works: Work[] = [];

@@ -1,6 +1,7 @@
 /** Dispatches of one step that are prepared once and encoded whenever a step of the same size runs. */
 
 import { IsqError } from "../errors.js";
+import type { StepResult } from "./webgpu-ahead.js";
 import { type GpuDevice, type KernelChoice, type LayoutName, USAGE } from "./webgpu-device.js";
 
 export type Resource = GPUBuffer | GPUBufferBinding;
@@ -22,8 +23,11 @@ export interface Work extends KernelChoice {
 export interface Recording {
   /** Adds dispatches to a pass: of all work, or of the work that `only` picks. */
   encode(pass: GPUComputePassEncoder, only?: (work: Work) => boolean): void;
-  /** Submits everything and reads the result. The next submission is made while the GPU works on this one. */
-  run(): Promise<Float32Array>;
+  /**
+   * Submits everything and reads the result. The next submission is made while the GPU works on this one. Several may be under
+   * way; they run one after the other.
+   */
+  run(): Promise<StepResult>;
   readonly dispatches: number;
   dispose(): void;
 }
@@ -33,6 +37,8 @@ export interface Result {
   readonly buffer: GPUBuffer;
   readonly at: number;
   readonly count: number;
+  /** Where the step leaves a token in the same buffer, and the buffer whose first word it becomes: that of the next step. */
+  readonly choice?: { readonly at: number; readonly next: GPUBuffer };
 }
 
 const MAP_MODE_READ = 1;
@@ -84,35 +90,53 @@ export async function record(gpu: GpuDevice, works: readonly Work[], result: Res
 /** Submissions of a pass, with a result that is copied to where it can be read. */
 function createReader(
   gpu: GpuDevice,
-  { buffer, at, count }: Result,
+  { buffer, at, count, choice }: Result,
   encode: (pass: GPUComputePassEncoder) => void,
 ): Pick<Recording, "run" | "dispose"> {
   const { device } = gpu;
-  const byteLength = 4 * count;
+  const words = count + (choice ? 1 : 0);
+  const byteLength = Math.max(4, 4 * words);
   const usage = USAGE.MAP_READ | USAGE.COPY_DST;
-  const readback = gpu.allocate("readback", byteLength, usage, device.limits.maxBufferSize);
+  const all: GPUBuffer[] = [];
+  const free: GPUBuffer[] = [];
+  const makeReadback = () => {
+    const made = gpu.allocate("readback", byteLength, usage, device.limits.maxBufferSize);
+    all.push(made);
+    return made;
+  };
   const prepare = () => {
+    const readback = free.pop() ?? makeReadback();
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
     encode(pass);
     pass.end();
-    if (count > 0) encoder.copyBufferToBuffer(buffer, 4 * at, readback, 0, byteLength);
-    return encoder.finish();
+    if (count > 0) encoder.copyBufferToBuffer(buffer, 4 * at, readback, 0, 4 * count);
+    if (choice) {
+      encoder.copyBufferToBuffer(buffer, 4 * choice.at, readback, 4 * count, 4);
+      encoder.copyBufferToBuffer(buffer, 4 * choice.at, choice.next, 0, 4);
+    }
+    return { commands: encoder.finish(), readback };
   };
-  let next: GPUCommandBuffer | null = null;
+  let next: ReturnType<typeof prepare> | null = null;
   return {
     async run() {
-      device.queue.submit([next ?? prepare()]);
-      const mapped = readback.mapAsync(MAP_MODE_READ, 0, Math.max(4, byteLength));
+      const { commands, readback } = next ?? prepare();
+      device.queue.submit([commands]);
+      const mapped = readback.mapAsync(MAP_MODE_READ, 0, byteLength);
       next = prepare();
       await mapped;
       try {
-        return new Float32Array(readback.getMappedRange(0, Math.max(4, byteLength)), 0, count).slice();
+        const bytes = readback.getMappedRange(0, byteLength);
+        const chosen = choice ? new Uint32Array(bytes, 4 * count, 1)[0] : null;
+        return { logits: new Float32Array(bytes, 0, count).slice(), choice: chosen };
       } finally {
         readback.unmap();
+        free.push(readback);
       }
     },
-    dispose: () => gpu.free(readback),
+    dispose() {
+      for (const readback of all) gpu.free(readback);
+    },
   };
 }
 

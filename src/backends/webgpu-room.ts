@@ -9,6 +9,8 @@ import { cacheBlockBytes, type Stage } from "./webgpu-ops.js";
 const STORAGE = USAGE.STORAGE | USAGE.COPY_DST | USAGE.COPY_SRC;
 /** Words; slots start where bindings may. */
 const SLOT_GRAIN = 64;
+/** Of gpu/choose.wgsl: the choice, and two words of each workgroup. */
+const CHOICE_WORDS = 256;
 
 export class Room {
   readonly #gpu: GpuDevice;
@@ -19,6 +21,7 @@ export class Room {
   #tokens = 0;
   #outputs = 0;
   #slotAt: number[] = [];
+  #choiceAt = 0;
   #cacheBlocks = 0;
 
   constructor(gpu: GpuDevice, program: Program) {
@@ -30,6 +33,11 @@ export class Room {
 
   slotAt(slot: Slot): number {
     return this.#slotAt[slot];
+  }
+
+  /** The first word of what gpu/choose.wgsl writes. */
+  get choiceAt(): number {
+    return this.#choiceAt;
   }
 
   get slots(): GPUBuffer {
@@ -121,7 +129,8 @@ export class Room {
       widest = Math.max(widest, elements);
       return start;
     });
-    this.#make("slots", 4 * at);
+    this.#choiceAt = at;
+    this.#make("slots", 4 * (at + CHOICE_WORDS));
     this.#make("prepared", widest);
     this.#make("sides", widest / 4);
     return true;
@@ -164,30 +173,41 @@ export class Room {
     return changed;
   }
 
-  /** The arrays of gpu/op.wgsl: tokens, positions, call lengths, tables by row, outputs; then the tables. */
+  /** Says everything of a step of one row but its token, which another step leaves there. */
+  writeRest(batch: Batch): void {
+    const words = batchWords(batch);
+    this.#gpu.device.queue.writeBuffer(this.#buffers.get("batch")!, 4, words, 1);
+  }
+
   #write(batch: Batch): boolean {
-    const { tokens, positions, sequences, blockTables, outputs } = batch;
-    const rows = tokens.length;
-    let at = 4 * rows + outputs.length;
-    const starts = blockTables.map((table) => {
-      at += table.length;
-      return at - table.length;
-    });
-    const words = new Uint32Array(wordsOf(batch));
-    words.set(tokens, 0);
-    words.set(positions, rows);
-    words.set(callLengthsOf(batch), 2 * rows);
-    words.set(
-      Uint32Array.from(sequences, (sequence) => starts[sequence]),
-      3 * rows,
-    );
-    words.set(outputs, 4 * rows);
-    for (const [i, table] of blockTables.entries()) words.set(table, starts[i]);
+    const words = batchWords(batch);
     const fits = this.#hasBatch(words.length);
     const buffer = fits ? this.#buffers.get("batch")! : this.#make("batch", 2 * words.byteLength);
     this.#gpu.device.queue.writeBuffer(buffer, 0, words);
     return !fits;
   }
+}
+
+/** The arrays of gpu/op.wgsl: tokens, positions, call lengths, tables by row, outputs; then the tables. */
+function batchWords(batch: Batch): Uint32Array<ArrayBuffer> {
+  const { tokens, positions, sequences, blockTables, outputs } = batch;
+  const rows = tokens.length;
+  let at = 4 * rows + outputs.length;
+  const starts = blockTables.map((table) => {
+    at += table.length;
+    return at - table.length;
+  });
+  const words = new Uint32Array(wordsOf(batch));
+  words.set(tokens, 0);
+  words.set(positions, rows);
+  words.set(callLengthsOf(batch), 2 * rows);
+  words.set(
+    Uint32Array.from(sequences, (sequence) => starts[sequence]),
+    3 * rows,
+  );
+  words.set(outputs, 4 * rows);
+  for (const [i, table] of blockTables.entries()) words.set(table, starts[i]);
+  return words;
 }
 
 const highestOf = (tables: readonly Int32Array[]): number =>

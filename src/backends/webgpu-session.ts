@@ -7,8 +7,9 @@ import { createPlacements, type Placements } from "./placements.js";
 import { type Batch, CACHE_BLOCK, type Program, type Slot, type WeightIndex } from "./program.js";
 import { checkCachePositions, checkPlacement, checkWeightIndex } from "./session-checks.js";
 import { usesOf, type WeightUse } from "./wasm-weights.js";
+import { Ahead, hasPlace, type StepResult } from "./webgpu-ahead.js";
 import type { GpuDevice } from "./webgpu-device.js";
-import { worksOf } from "./webgpu-ops.js";
+import { chooseWorks, worksOf } from "./webgpu-ops.js";
 import { type Recording, type Result, record, type Work } from "./webgpu-recording.js";
 import { Room } from "./webgpu-room.js";
 import { writeWhole } from "./webgpu-run.js";
@@ -16,6 +17,11 @@ import { freeGpuWeight, type GpuWeight, placeGpuWeight, readGpuWeight } from "./
 
 /** Recordings that are kept: of a token at a time, and of some sizes of prompts. */
 const MOST_RECORDINGS = 8;
+
+export interface GpuSessionOptions extends SessionOptions {
+  /** Steps that may run ahead of their turn. */
+  readonly ahead: number;
+}
 
 export class GpuSession implements Session {
   readonly #gpu: GpuDevice;
@@ -26,16 +32,22 @@ export class GpuSession implements Session {
   readonly #room: Room;
   /** By size of the step. */
   readonly #recordings = new Map<string, Recording>();
+  readonly ahead: number;
+  readonly #ahead: Ahead;
+  readonly #choosesTokens: boolean;
   readonly #ended: () => void;
   #open = true;
 
-  constructor(gpu: GpuDevice, program: Program, options: SessionOptions, ended: () => void) {
+  constructor(gpu: GpuDevice, program: Program, options: GpuSessionOptions, ended: () => void) {
     this.#gpu = gpu;
     this.#program = program;
     this.#blocks = Math.ceil(checkCachePositions(options) / CACHE_BLOCK);
     this.#uses = usesOf(program);
     this.#weights = createPlacements(program, (weight) => freeGpuWeight(gpu, weight));
     this.#room = new Room(gpu, program);
+    this.ahead = options.ahead;
+    this.#ahead = new Ahead(options.ahead, program.contextLength, (batch) => this.#start(batch));
+    this.#choosesTokens = options.ahead > 0 && program.slots[program.logits].width === program.vocabulary;
     this.#ended = ended;
   }
 
@@ -44,7 +56,10 @@ export class GpuSession implements Session {
     checkPlacement(this.#program, index, tensor);
     if (this.#isTable(index, tensor)) {
       const { table } = this.#weights.get(index);
-      await this.#gpu.inTurn(async () => writeWhole(this.#gpu, table!.buffer, tensor.data));
+      await this.#gpu.inTurn(async () => {
+        this.#ahead.forget();
+        writeWhole(this.#gpu, table!.buffer, tensor.data);
+      });
       return;
     }
     const placed = await this.#gpu.exclusively(() => placeGpuWeight(this.#gpu, tensor, this.#uses[index]));
@@ -86,17 +101,28 @@ export class GpuSession implements Session {
   run(batch: Batch): Promise<Float32Array> {
     this.#check(batch);
     const count = this.#program.ops.length;
-    const step = async () => (await this.#prepare(batch, count)).run();
-    return this.#gpu.inTurn(() => {
-      const isKnown = this.#room.holds(batch) && this.#recordings.has(keyOf(batch, count));
-      return isKnown ? step() : this.#gpu.guarded(step);
-    });
+    const run = () => {
+      const known = this.#room.holds(batch) ? this.#recordings.get(keyOf(batch, count)) : undefined;
+      if (!known) return this.#gpu.guarded(async () => (await this.#prepare(batch, count)).run());
+      this.#room.fit(batch);
+      return known.run(); // submitted before this returns: steps ahead come after it
+    };
+    return this.#gpu.inTurn(() => this.#ahead.step(batch, run));
+  }
+
+  /** Starts a step whose token the step before it leaves on the GPU, where a step of this size has run before. */
+  #start(batch: Batch): Promise<StepResult> | null {
+    const recording = this.#recordings.get(keyOf(batch, this.#program.ops.length));
+    if (!recording || !this.#choosesTokens || !hasPlace(batch) || !this.#room.holds(batch)) return null;
+    this.#room.writeRest(batch);
+    return recording.run();
   }
 
   /** For tests: the given slots after the first `count` operations, all rows of the step. */
   inspect(batch: Batch, count: number, slots: readonly Slot[]): Promise<Float32Array[]> {
     this.#check(batch);
     return this.#gpu.exclusively(async () => {
+      this.#ahead.forget();
       await (await this.#prepare(batch, count)).run();
       const ranges = slots.map((slot) => {
         const { at, count: words } = this.#where(batch, slot);
@@ -118,6 +144,7 @@ export class GpuSession implements Session {
   ): Promise<{ readonly seconds: number; readonly dispatches: number }> {
     this.#check(batch);
     return this.#gpu.exclusively(async () => {
+      this.#ahead.forget();
       const recording = await this.#prepare(batch, this.#program.ops.length);
       const seconds = await this.#gpu.timePass((pass) => recording.encode(pass, only));
       return { seconds, dispatches: recording.dispatches };
@@ -151,11 +178,12 @@ export class GpuSession implements Session {
     if (known) return known;
     if (this.#recordings.size >= MOST_RECORDINGS) this.#forgetRecordings();
     const stage = { ...this.#room.stage(batch), weight: (index: number) => this.#weights.get(index) };
-    const made = await record(
-      this.#gpu,
-      worksOf(stage, this.#program.ops.slice(0, count)),
-      this.#where(batch, this.#program.logits),
-    );
+    const works = worksOf(stage, this.#program.ops.slice(0, count));
+    const logits = this.#where(batch, this.#program.logits);
+    const isFollowed = this.#choosesTokens && stage.tokens === 1 && stage.outputs === 1;
+    const choice = { at: this.#room.choiceAt, next: stage.batch };
+    if (isFollowed) works.push(...chooseWorks(stage, logits, choice.at));
+    const made = await record(this.#gpu, works, isFollowed ? { ...logits, choice } : logits);
     this.#recordings.set(key, made);
     return made;
   }
@@ -166,6 +194,7 @@ export class GpuSession implements Session {
   }
 
   #forgetRecordings(): void {
+    this.#ahead.forget();
     for (const recording of this.#recordings.values()) recording.dispose();
     this.#recordings.clear();
   }

@@ -125,6 +125,8 @@ export interface SequenceCache {
   missingBlocks(positions: number): number;
   /** Adds positions at the end. Throws `prompt/length` or `cache/full`, without any change, when there is no room. */
   extend(positions: number): void;
+  /** Takes blocks for positions that may follow soon, if there are more free ones than `spare`. */
+  reserve(positions: number, spare: number): void;
   /** Shares published blocks that hold the next tokens, up to index `limit`; how many positions that gave. */
   adopt(tokens: readonly number[], limit: number): number;
   /** The key under which the next block could be shared soon, when it ends before index `limit`. */
@@ -148,11 +150,15 @@ export function createSequence(pool: BlockPool, options: SequenceOptions): Seque
   /** Tokens of the block after the published ones, when the sequence ends there and the block before `limit`. */
   const nextTokens = (tokens: readonly number[], limit: number): readonly number[] | null => {
     const start = chain.length * CACHE_BLOCK;
-    const fits = reuse && epoch === pool.epoch && start === length && start + CACHE_BLOCK <= limit;
+    const isEnd = start === length && table.length === chain.length;
+    const fits = reuse && epoch === pool.epoch && isEnd && start + CACHE_BLOCK <= limit;
     return fits ? tokens.slice(start, start + CACHE_BLOCK) : null;
   };
   const missingBlocks = (positions: number) =>
     Math.max(0, Math.ceil((length + positions) / CACHE_BLOCK) - table.length);
+  const takeBlocks = (count: number) => {
+    if (count > 0) table = Int32Array.of(...table, ...Array.from({ length: count }, () => pool.take()));
+  };
   return {
     get length() {
       return length;
@@ -166,8 +172,12 @@ export function createSequence(pool: BlockPool, options: SequenceOptions): Seque
       const missing = missingBlocks(positions);
       if (wanted > contextLength) throw lengthError(wanted, contextLength, contextLength);
       if (missing > pool.freeBlocks) throw fullError(wanted, pool);
-      if (missing > 0) table = Int32Array.of(...table, ...Array.from({ length: missing }, () => pool.take()));
+      takeBlocks(missing);
       length = wanted;
+    },
+    reserve(positions, spare) {
+      const missing = missingBlocks(Math.min(positions, contextLength - length));
+      if (missing + spare <= pool.freeBlocks) takeBlocks(missing);
     },
     adopt(tokens, limit) {
       const before = length;

@@ -39,6 +39,9 @@ export interface Load {
 /** Rows of one step when nothing but prompts run: enough to keep every kernel busy. */
 export const PROMPT_ROWS = 256;
 
+/** Free blocks that a text leaves when it takes one that it may need soon. */
+const SPARE_BLOCKS = 1;
+
 /** Owns the session: one thing at a time. */
 export class Scheduler {
   readonly program: Program;
@@ -200,6 +203,9 @@ export class Scheduler {
     }
     const first = sequence.length;
     sequence.extend(rows);
+    const { ahead } = this.#session;
+    const isAlone = this.#running.length === 1 && job.tokens.length - first === 1;
+    if (ahead && isAlone) sequence.reserve(ahead, SPARE_BLOCKS);
     pieces.push({ ...running, first, rows });
     return true;
   }

@@ -21,7 +21,8 @@ const stepOf = (token: number, position: number) => ({
 
 let opened: Promise<readonly [WebgpuBackend, WebgpuBackend]> | undefined;
 /** With kernels of many operations, and without. */
-const open = () => (opened ??= Promise.all([webgpu({ plain: false }), webgpu({ plain: true })]));
+const open = () =>
+  (opened ??= Promise.all([webgpu({ plain: false, ahead: 0 }), webgpu({ plain: true, ahead: 0 })]));
 
 describe.skipIf(!haveGpu())("steps of one token in few dispatches", () => {
   afterAll(async () => {
@@ -67,7 +68,7 @@ describe.skipIf(!haveGpu())("steps of one token in few dispatches", () => {
     await model.dispose();
   });
 
-  it.each(["llama", "mistral", "qwen3", "gemma2"])(
+  it.each(["llama", "gemma2"])(
     "%s in Q4K: logits as with one kernel for each operation, twice the same",
     async (name) => {
       const { inputIds } = await readExpected(name);
@@ -91,11 +92,11 @@ describe.skipIf(!haveGpu())("steps of one token in few dispatches", () => {
 
   it("long contexts: more positions than a tile of the attention has", async () => {
     const results = [];
-    const prompt = Array.from({ length: 299 }, (_, i) => (7 * i) % 100);
+    const prompt = Array.from({ length: 259 }, (_, i) => (7 * i) % 100);
     const directory = await makeCheckpoint("llama");
-    const blocks = Int32Array.from({ length: 10 }, (_, n) => n);
+    const blocks = Int32Array.from({ length: 9 }, (_, n) => n);
     for (const backend of await open()) {
-      const { model, session } = await openLanguageModel(directory, { backend, cachePositions: 320 });
+      const { model, session } = await openLanguageModel(directory, { backend, cachePositions: 288 });
       await session.run({
         tokens: Int32Array.from(prompt),
         positions: Int32Array.from(prompt, (_, i) => i),

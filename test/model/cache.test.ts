@@ -23,6 +23,25 @@ describe("cache blocks", () => {
     expect(new Set(a.table).size).toBe(3);
   });
 
+  test("are reserved for what may follow soon, unless they are scarce, and not beyond the context", () => {
+    const pool = createBlockPool(4 * CACHE_BLOCK);
+    const text = createSequence(pool, { contextLength: 3 * CACHE_BLOCK, reuse: true });
+    text.extend(CACHE_BLOCK - 2);
+    text.reserve(2, 1);
+    expect(text.table).toHaveLength(1);
+    text.reserve(3, 4);
+    expect(text.table).toHaveLength(1); // three are free, and four are to be left
+    text.reserve(3, 2);
+    expect([text.table.length, text.length]).toEqual([2, CACHE_BLOCK - 2]);
+    text.extend(2);
+    expect(text.adopt(new Array(2 * CACHE_BLOCK).fill(1), 2 * CACHE_BLOCK)).toBe(0); // the place after it is taken
+    text.extend(2 * CACHE_BLOCK);
+    text.reserve(5, 0);
+    expect([text.table.length, pool.freeBlocks]).toEqual([3, 1]);
+    text.release();
+    expect(pool.freeBlocks).toBe(4);
+  });
+
   test("refuse what does not fit, naming the limit, and change nothing", () => {
     const pool = createBlockPool(2 * CACHE_BLOCK);
     const short = createSequence(pool, { contextLength: 10 });
