@@ -9,11 +9,15 @@ export default {
   // Static mutants, in what runs while modules load, would need a process each.
   ignoreStatic: process.env.ISQ_MUTATION_STATIC !== "1",
   concurrency: 1,
-  timeoutMS: 20_000,
+  // Of an earlier report, what it found and nothing has changed since: scripts/mutation.mjs --keep.
+  incremental: true,
+  incrementalFile: process.env.ISQ_MUTATION_REPORT,
+  force: process.env.ISQ_MUTATION_KEEP !== "1",
+  // The runner ends what loops or waits for ever; this is for what it cannot see, and long enough for a busy machine.
+  timeoutMS: 180_000,
   disableTypeChecks: false,
   checkers: [],
-  reporters: ["json", "progress-append-only"],
-  jsonReporter: { fileName: "out/mutation/stryker.json" },
+  reporters: ["progress-append-only"],
   tempDirName: "out/stryker",
   cleanTempDir: "always",
   // The sandbox needs sources, tests and what these read.

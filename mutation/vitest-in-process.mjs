@@ -17,10 +17,11 @@ globalThis[GLOBAL_EXPECT] = expect;
 setState({ assertionCalls: 0 }, expect);
 Object.assign(expect, globalThis[ASYMMETRIC_MATCHERS_OBJECT]);
 
-/** Every test of the files that were imported: { name, run, hooks }. */
+/** Every test of the files that were imported: { name, run, hooks, after }. */
 export const tests = [];
 let path = [];
 let hooks = [];
+let after = [];
 
 /** Names of tests that come from a table: what vitest would print, roughly, and the row's number. */
 function eachOf(add) {
@@ -43,8 +44,10 @@ export function describe(name, define) {
 }
 describe.each = eachOf(describe);
 
-export function test(name, run) {
-  tests.push({ name: [...path, name].join(" > "), run, hooks });
+/** Also with options between name and function, which are not heeded. */
+export function test(name, ...rest) {
+  const run = rest.find((part) => typeof part === "function");
+  tests.push({ name: [...path, name].join(" > "), run, hooks, after });
 }
 test.each = eachOf(test);
 test.runIf = (condition) => (condition ? test : () => {});
@@ -53,8 +56,11 @@ export const it = test;
 /** Hooks run once, before the first test of theirs; what they put up stays. */
 export const beforeAll = (run) => hooks.push({ run, done: false });
 export const afterAll = () => {};
+/** Only for whole files. */
+export const afterEach = (run) => after.push(run);
 
 export const startFile = (name) => {
   path = [name];
   hooks = [];
+  after = [];
 };

@@ -1,15 +1,16 @@
 // Mutation testing: Stryker changes src/quants and src/files in one place after the other, and some test must fail each time.
 //
-//   node scripts/mutation.mjs [--only q4_0.ts,uqff] [--again] [--static] [--survivors] [--minutes 30]
+//   node scripts/mutation.mjs [--only q4_0.ts,uqff] [--again] [--keep] [--static] [--survivors] [--minutes 30]
 //
 // Takes hours. Mutants of what runs while modules load (tables, mostly) need a process each and are left out and counted, unless
 // --static is given. Files are done in groups; the report of a group is kept in out/mutation/ and used again as long as its files
-// and tests are what they were, unless --again is given. Prints the score of every file, --survivors what survived (what it
+// and tests are what they were, unless --again is given; with --keep, when tests were added, only mutants are run that survived
+// or that the new tests reach. Prints the score of every file, --survivors what survived (what it
 // means is in docs/mutation.md), exits 1 if a score is below the file's bound in mutation/groups.mjs, 3 if --minutes ended
 // first.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { COVERS, GROUPS, LEAST_SCORE } from "../mutation/groups.mjs";
 import { root } from "./bundle.mjs";
@@ -18,11 +19,13 @@ const { values: flags } = parseArgs({
   options: {
     only: { type: "string" },
     again: { type: "boolean", default: false },
+    keep: { type: "boolean", default: false },
     static: { type: "boolean", default: false },
     survivors: { type: "boolean", default: false },
     minutes: { type: "string", default: "100000" },
   },
 });
+const RUNNER = ["runner", "vitest-in-process", "fast-check-short"].map((name) => `mutation/${name}.mjs`);
 const KEPT = `${root}out/mutation`;
 process.chdir(root);
 mkdirSync(KEPT, { recursive: true });
@@ -62,7 +65,7 @@ function checkGroups() {
 
 function fingerprint({ files, tests }) {
   const hash = createHash("sha256").update(flags.static ? "static" : "");
-  for (const file of [...files, ...tests, "mutation/runner.mjs"]) hash.update(readFileSync(file));
+  for (const file of [...files, ...tests, ...RUNNER]) hash.update(readFileSync(file));
   return hash.digest("hex").slice(0, 12);
 }
 
@@ -74,9 +77,11 @@ function runGroup({ name, files, tests }, report) {
   const parts = [stryker, "run", "mutation/stryker.config.mjs", "--mutate", files.join(",")];
   run(process.execPath, parts, {
     ISQ_MUTATION_TESTS: tests.join(","),
+    ISQ_MUTATION_REPORT: `out/mutation/${name}.json`,
+    ...(flags.keep && { ISQ_MUTATION_KEEP: "1" }),
     ...(flags.static && { ISQ_MUTATION_STATIC: "1" }),
   });
-  renameSync("out/mutation/stryker.json", report);
+  copyFileSync(`out/mutation/${name}.json`, report);
 }
 
 function run(command, parts, env) {

@@ -41,10 +41,16 @@ test("reads what a DataView wrote", () => {
 
 test.each([
   ["u8", 1],
+  ["i8", 1],
+  ["u16", 2],
   ["i16", 2],
   ["u32", 4],
+  ["i32", 4],
   ["f32", 4],
   ["u64", 8],
+  ["i64", 8],
+  ["bigU64", 8],
+  ["bigI64", 8],
   ["f64", 8],
 ] as const)("%s at the end of the bytes", (method, byteLength) => {
   const cursor = open(embed(new Uint8Array(byteLength - 1)), 7);
@@ -55,6 +61,46 @@ test.each([
     }),
   );
   expect(cursor.byteOffset).toBe(7);
+});
+
+test("errors in the middle of a file name the offset there, and what is left", () => {
+  const bytes = Uint8Array.of(1, 2, 3, 0xc3, 0x28, 6);
+  for (const [cursor, base] of [
+    [open(bytes, 50), 50],
+    [openCursor(bytes, { file: "f", tags }), 0],
+  ] as const) {
+    expect(cursor.bytes(3, "first")).toEqual(bytes.slice(0, 3));
+    expect(() => cursor.text(4, "name")).toThrow(
+      expect.objectContaining({
+        details: { file: "f", field: "name", value: 4, limit: 3, byteOffset: base + 3 },
+      }),
+    );
+    expect(() => cursor.text(2, "name")).toThrow(
+      expect.objectContaining({
+        tag: "option/invalid",
+        details: { file: "f", field: "name", byteOffset: base + 3 },
+      }),
+    );
+    expect(cursor.u8("last")).toBe(6);
+    expect([cursor.byteOffset, cursor.bytes(0, "nothing").length, cursor.text(0, "nothing")]).toEqual([
+      base + 6,
+      0,
+      "",
+    ]);
+  }
+});
+
+test("64 bits whole, and signed ones beyond 2^53", () => {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigInt64(0, -(2n ** 53n), true);
+  expect(open(bytes).bigI64("a")).toBe(-(2n ** 53n));
+  expect(open(bytes).bigU64("a")).toBe(2n ** 64n - 2n ** 53n);
+  expect(() => open(bytes).i64("count")).toThrow(
+    expect.objectContaining({
+      tag: "shape/invalid",
+      details: { file: "f", field: "count", value: "-9007199254740992", limit: Number.MAX_SAFE_INTEGER },
+    }),
+  );
 });
 
 test("integers beyond 2^53 - 1 are refused, never rounded", () => {
