@@ -291,6 +291,17 @@ describe("verify", () => {
     expect(stderr).toMatch(message);
   });
 
+  test.each([
+    ["g23-good", [0, "", true]],
+    ["g23-missing", [2, expect.stringMatching(/shard m-00002-of-00002\.gguf is missing/), false]],
+    ["g23-wrong-count", [2, expect.stringMatching(/split\.count/), false]],
+    ["g23-tensor-in-two", [2, expect.stringMatching(/"a"/), false]],
+  ] as const)("the set of a shard: %s", (name, expected) => {
+    const shard = `test/malformed/gguf/${name}/m-00001-of-00002.gguf`;
+    const { status, stdout, stderr } = isq("verify", shard);
+    expect([status, stderr, stdout.includes("whole")]).toEqual(expected);
+  });
+
   test("a file of no known format says what is known", () => {
     const { status, stderr } = isq("verify", "package.json");
     expect(status).toBe(2);

@@ -5,7 +5,7 @@ import { diffFiles, type FileDifference, type TensorDifference } from "../diff.j
 import { hashTensors, type InspectedFile, type InspectedValue } from "../inspect.js";
 import { formatTable } from "../report/text.js";
 import { withInterrupt } from "./build.js";
-import { checkUqffSets, withFiles } from "./open-files.js";
+import { checkSets, withFiles } from "./open-files.js";
 
 interface InspectOptions {
   readonly json?: boolean;
@@ -69,10 +69,10 @@ function formatValue({ key, type, value }: InspectedValue): string {
   return `${key} (${type}) = ${cut}${more}`;
 }
 
-/** Reads the structure of a file or folder; damage throws. Of UQFF, also whether the set is complete. */
+/** Reads the structure of a file or folder; damage throws. Of shards, also whether their set is complete. */
 export function verifyStructure(path: string, json: boolean): Promise<void> {
   return withFiles(path, async (files) => {
-    await checkUqffSets(path, files);
+    await checkSets(path, files);
     if (json) {
       const whole = files.map(({ file, format, byteLength, tensors, warnings }) => {
         return { file, format, byteLength, tensors: tensors.length, warnings, whole: true };

@@ -4,6 +4,7 @@ import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { openCheckpoint } from "../files/checkpoint.js";
 import { type Directory, readFile } from "../files/directory.js";
+import { openGgufFiles } from "../files/gguf-split.js";
 import type { ByteSource } from "../files/source.js";
 import { parseUqffReport, UQFF_REPORT, type UqffClaim } from "../files/uqff-report.js";
 import { type InspectedFile, inspectFile } from "../inspect.js";
@@ -55,11 +56,16 @@ async function openSources(path: string): Promise<Sources> {
   }
 }
 
-/** Throws unless every UQFF shard among the files belongs to a complete set. */
-export async function checkUqffSets(path: string, files: readonly InspectedFile[]): Promise<void> {
-  if (!files.some(({ format }) => format === "uqff")) return;
+/** Throws unless every shard among the files belongs to a complete set, of UQFF or GGUF. */
+export async function checkSets(path: string, files: readonly InspectedFile[]): Promise<void> {
+  const has = (wanted: string) => files.some(({ format }) => format === wanted);
+  if (!has("uqff") && !has("gguf")) return;
   const folder = await isFolder(path);
   const directory = await openDirectory(folder ? path : dirname(path));
+  if (has("gguf")) {
+    await (await openGgufFiles(directory, basename(path))).close();
+    return;
+  }
   const first = folder ? (await readClaims(directory)).map(({ shards }) => shards[0]) : [basename(path)];
   for (const name of first) await (await openUqffCheckpoint(directory, name)).close();
 }
