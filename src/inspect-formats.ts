@@ -111,15 +111,19 @@ function bitsOf(shape: readonly number[], byteLength: number): number | null {
 
 function plainValue(value: GgufValue): unknown {
   if (value.type === "array") return plainArray(value);
-  return typeof value.value === "bigint" ? plainInteger(value.value) : value.value;
+  return plainItem(value.value);
 }
 
 function plainArray(array: GgufArray): unknown[] {
   if (array.items === "array") return array.values.map(plainArray);
   if (array.items === "bool") return Array.from(array.values, (value) => value !== 0);
-  return Array.from<unknown>(array.values as ArrayLike<unknown>).map((value) =>
-    typeof value === "bigint" ? plainInteger(value) : value,
-  );
+  return Array.from<unknown>(array.values as ArrayLike<unknown>).map(plainItem);
+}
+
+/** What JSON has no numbers for is its text. */
+function plainItem(value: unknown): unknown {
+  if (typeof value === "bigint") return plainInteger(value);
+  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 }
 
 function plainInteger(value: bigint): number | string {

@@ -2,21 +2,15 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import { narrow } from "../src/dense.js";
 import { openGguf } from "../src/files/gguf.js";
+import type { GgufValue } from "../src/files/gguf-values.js";
+import { layoutGguf } from "../src/files/gguf-write.js";
 import { openSafetensors, writeSafetensors } from "../src/files/safetensors.js";
 import { fromBytes } from "../src/files/source.js";
 import { compileModel } from "../src/model/architectures/index.js";
@@ -122,80 +116,6 @@ describe("quantize", () => {
   });
 });
 
-describe("UQFF", () => {
-  const set = at("set");
-  beforeAll(() => {
-    mkdirSync(set);
-    const output = join(set, "tiny.uqff");
-    const { status, stdout } = isq(
-      "quantize",
-      ...MODEL,
-      "--isq",
-      "Q4K,fp8",
-      "-o",
-      output,
-      "--shard-size",
-      "2000000",
-    );
-    expect([status, stdout.match(/tiny-\w+-0\.uqff: \d+ bytes/g)?.length]).toEqual([0, 2]);
-  });
-
-  test("several types share the rest of the model, and one report", async () => {
-    expect(readdirSync(set).sort()).toEqual([
-      "config.json",
-      "generation_config.json",
-      "residual.safetensors",
-      ...[0, 1, 2].map((i) => `tiny-fp8-${i}.uqff`),
-      ...[0, 1].map((i) => `tiny-q4k-${i}.uqff`),
-      "tokenizer.json",
-      "tokenizer_config.json",
-      "uqff_report.json",
-    ]);
-    const report = JSON.parse(readFileSync(join(set, "uqff_report.json"), "utf8"));
-    const outputs = report.outputs.map(({ quant, layers }: { quant: string; layers: number }) => [
-      quant,
-      layers,
-    ]);
-    expect(outputs).toEqual([
-      ["q4k", 43],
-      ["fp8", 43],
-    ]);
-    const { metadata } = await openSafetensors(fromBytes(readFileSync(join(set, "tiny-q4k-1.uqff"))));
-    expect(metadata.get("uqff.version")).toBe("1.2.0");
-    expect(metadata.get("isq.encoders")).toBe("Q4K=ggml");
-    expect(metadata.get("isq.sources")).toMatch(/^[0-9a-f]{64}:model\.safetensors$/);
-  });
-
-  test("the folder is a model that runs, is inspected, verified and audited", () => {
-    const text = isq("run", "-p", "The database", "-n", "4", "plain", "-m", set, "--from-uqff", "q4k");
-    const direct = isq("run", "-p", "The database", "-n", "4", "--isq", "Q4K", "plain", ...MODEL);
-    expect([text.status, text.stdout]).toEqual([0, direct.stdout]);
-    const first = join(set, "tiny-fp8-0.uqff");
-    const { tensors } = JSON.parse(isq("inspect", first, "--json").stdout);
-    const head = tensors.find(({ name }: { name: string }) => name === "lm_head.weight");
-    expect(head).toMatchObject({
-      type: "FP8",
-      shape: [4096, 256],
-      sha256: expect.stringMatching(/^\w{64}$/),
-    });
-    expect(isq("verify", set).stdout.match(/: whole/g)).toHaveLength(6);
-    const audit = isq("audit", "--quantized", first, "--source", "models/tiny-mistral");
-    expect([audit.status, /43 identical/.test(audit.stdout)]).toEqual([0, true]);
-  });
-
-  test("a set that is there or lacks a part is one sentence", () => {
-    const again = isq("quantize", ...MODEL, "--isq", "Q4K,fp8", "-o", join(set, "tiny.uqff"));
-    expect([again.status, /tiny-q4k-0\.uqff is there already/.test(again.stderr)]).toEqual([2, true]);
-    const twice = isq("quantize", ...MODEL, "--isq", "Q4K,q4_k", "-o", join(set, "x.uqff"));
-    expect([twice.status, /Q4K comes twice/.test(twice.stderr)]).toEqual([2, true]);
-    const nothing = isq("quantize", ...MODEL, "-o", join(set, "x.uqff"));
-    expect([nothing.status, /there are none/.test(nothing.stderr)]).toEqual([2, true]);
-    renameSync(join(set, "tiny-q4k-1.uqff"), at("elsewhere"));
-    const verified = isq("verify", join(set, "tiny-q4k-0.uqff"));
-    expect([verified.status, /tiny-q4k-1\.uqff, which is missing/.test(verified.stderr)]).toEqual([2, true]);
-  });
-});
-
 /** A model with rows of 288, which are no whole blocks of K types. */
 async function writeNarrowModel(): Promise<string> {
   const model = mkdtempSync(join(tmpdir(), "isq-"));
@@ -253,6 +173,32 @@ describe("inspect", () => {
     const name = "model.layers.0.mlp.up_proj.weight";
     const found = tensors.find((tensor: { name: string }) => tensor.name === name);
     expect(found).toMatchObject({ type: "HQQ4", algorithm: "mistralrs", shape: [expect.any(Number), 256] });
+  });
+
+  test("names and texts of files cannot drive a terminal", () => {
+    const [name, text] = ["a\u001b[2J\u202eb", "\u009b2J"];
+    const tensor = { name, dtype: "F32", shape: [1], data: new Uint8Array(4) } as const;
+    writeFileSync(at("escapes.safetensors"), writeSafetensors([tensor], { [name]: text }));
+    const [shown, compared] = [
+      isq("inspect", at("escapes.safetensors")),
+      isq("diff", at("escapes.safetensors"), at("q4k.gguf")),
+    ];
+    for (const { stdout } of [shown, compared]) {
+      expect(stdout).toContain("a\\u001b[2J\\u202eb");
+      for (const character of "\u001b\u009b\u202e") expect(stdout).not.toContain(character);
+    }
+  });
+
+  test("numbers that JSON does not have are told as texts", () => {
+    const metadata = new Map<string, GgufValue>([
+      ["a", { type: "f32", value: Number.NaN }],
+      ["b", { type: "array", items: "f64", values: Float64Array.of(1, Number.NEGATIVE_INFINITY) }],
+      ["c", { type: "u64", value: 2n ** 64n - 1n }],
+    ]);
+    writeFileSync(at("numbers.gguf"), layoutGguf(metadata, []).header);
+    const { stdout } = isq("inspect", "--json", at("numbers.gguf"));
+    const values = JSON.parse(stdout).metadata.map(({ value }: { value: unknown }) => value);
+    expect(values).toEqual(["NaN", [1, "-Infinity"], "18446744073709551615"]);
   });
 
   test("a folder is its files", () => {

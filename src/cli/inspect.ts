@@ -2,6 +2,7 @@
 
 import { type Command, Option } from "commander";
 import { diffFiles, type FileDifference, type TensorDifference } from "../diff.js";
+import { escapeControls } from "../files/json.js";
 import { hashTensors, type InspectedFile, type InspectedValue } from "../inspect.js";
 import { formatTable } from "../report/text.js";
 import { withInterrupt } from "./build.js";
@@ -63,10 +64,10 @@ const MOST_CHARACTERS = 200;
 
 function formatValue({ key, type, value }: InspectedValue): string {
   const shown = Array.isArray(value) ? value.slice(0, MOST_ITEMS) : value;
-  const text = JSON.stringify(shown) ?? "";
+  const text = escapeControls(JSON.stringify(shown) ?? "");
   const cut = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}…` : text;
   const more = Array.isArray(value) && value.length > MOST_ITEMS ? ` … ${value.length} items` : "";
-  return `${key} (${type}) = ${cut}${more}`;
+  return `${escapeControls(key)} (${type}) = ${cut}${more}`;
 }
 
 /** Reads the structure of a file or folder; damage throws. Of shards, also whether their set is complete. */
@@ -123,7 +124,7 @@ function formatDifference({ tensors, metadata }: FileDifference, tensorsOnly: bo
     return tensorsOnly ? "the same tensors\n" : "the same metadata and tensors\n";
   }
   const lines = metadata.map(
-    ({ key, first, second }) => `metadata ${key}: ${shorten(first)} | ${shorten(second)}`,
+    ({ key, first, second }) => `metadata ${escapeControls(key)}: ${shorten(first)} | ${shorten(second)}`,
   );
   return `${[...lines, ...tensors.map(formatTensor)].join("\n")}\n`;
 }
@@ -132,10 +133,10 @@ function formatTensor({ name, what, first, second, values }: TensorDifference): 
   const distance = values
     ? `; values differ by ${values.largest.toPrecision(4)} at most, ${values.relative.toPrecision(4)} relative`
     : "";
-  return `tensor ${name}: ${what}: ${first ?? "-"} | ${second ?? "-"}${distance}`;
+  return `tensor ${escapeControls(name)}: ${what}: ${first ?? "-"} | ${second ?? "-"}${distance}`;
 }
 
 function shorten(value: unknown): string {
-  const text = value === undefined ? "-" : JSON.stringify(value);
+  const text = value === undefined ? "-" : escapeControls(JSON.stringify(value));
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }

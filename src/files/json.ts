@@ -127,10 +127,14 @@ export function finishJson(json: JsonCursor): void {
 
 /** Text of a file as an error message may show it: quoted, control characters escaped, cut after 100 characters. */
 export function quote(text: string): string {
-  const shown = JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
-  // Characters that JSON leaves alone and terminals obey: delete, C1 controls, line separators, bidirectional marks.
-  return shown.replace(
-    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+  return escapeControls(JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text));
+}
+
+/** As JSON escapes them, what terminals obey: C0 and C1 controls, line separators, bidirectional marks. */
+export function escapeControls(text: string): string {
+  return text.replace(
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

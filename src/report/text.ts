@@ -1,14 +1,17 @@
 /** Plain-text tables. */
 
-/** Pads columns to their widest cell; the columns in `right` are right-aligned. */
+import { escapeControls } from "../files/json.js";
+
+/** Pads columns to their widest cell; the columns in `right` are right-aligned. Names come from files: see {@link escapeControls}. */
 export function formatTable(
   head: readonly string[],
-  rows: readonly (readonly string[])[],
+  cells: readonly (readonly string[])[],
   right: ReadonlySet<number> = new Set(),
 ): string {
+  const rows = cells.map((row) => row.map(escapeControls));
   const widths = head.map((title, c) => Math.max(title.length, ...rows.map((row) => row[c].length)));
-  const line = (cells: readonly string[]) =>
-    cells
+  const line = (row: readonly string[]) =>
+    row
       .map((cell, c) => (right.has(c) ? cell.padStart(widths[c]) : cell.padEnd(widths[c])))
       .join("  ")
       .trimEnd();
