@@ -5,12 +5,15 @@ const formats = (files) => files.map((file) => `src/files/${file}.ts`);
 const CODECS = ["golden", "layout", "contract", "dot-order"].map((name) =>
   name === "golden" ? "mutation/golden.test.ts" : `test/quants/${name}.test.ts`,
 );
+const DETAILS = "test/files/malformed-details.test.ts";
 const GGUF = [
+  DETAILS,
+  "test/files/gguf-details.test.ts",
   "test/files/gguf.test.ts",
   "test/files/gguf-malformed.test.ts",
   "test/files/gguf-split.test.ts",
 ];
-const SAFETENSORS = ["test/files/safetensors.test.ts", "test/files/hostile.test.ts"];
+const SAFETENSORS = [DETAILS, "test/files/safetensors.test.ts", "test/files/hostile.test.ts"];
 
 export const COVERS = ["src/quants", "src/files"];
 
@@ -56,17 +59,18 @@ export const GROUPS = [
   {
     name: "imatrix",
     files: formats(["imatrix", "imatrix-entry", "imatrix-gguf", "imatrix-write"]),
-    tests: ["test/imatrix.test.ts"],
+    tests: [DETAILS, "test/imatrix.test.ts"],
   },
   {
     name: "uqff",
     files: formats(["uqff", "uqff-blobs", "uqff-layer", "uqff-named", "uqff-report"]),
-    tests: ["test/files/uqff.test.ts", "test/uqff-model.test.ts"],
+    tests: [DETAILS, "test/files/uqff.test.ts", "test/uqff-model.test.ts"],
   },
   {
     name: "shared",
     files: formats(["cursor", "directory", "http-source", "json", "source", "topology"]),
     tests: [
+      DETAILS,
       "test/files/cursor.test.ts",
       "test/files/json.test.ts",
       "test/files/source.test.ts",

@@ -134,3 +134,45 @@ test("quotes cut long text and show control characters", () => {
   expect(quote('"\u0000\u007f\u009b\u2028\u202e')).toBe('"\\"\\u0000\\u007f\\u009b\\u2028\\u202e"');
   expect(quote("x".repeat(1e6))).toBe(`"${"x".repeat(100)}…"`);
 });
+
+test("syntax errors say where", () => {
+  for (const [text, offset] of [
+    ['"\\x"', 4],
+    ['"\\u12"', 6],
+    ['"\\ud83d"', 8],
+    ['"a\nb"', 2],
+    ['"a', 2],
+    ["[1 2]", 3],
+    ['{"a" 1}', 5],
+    ["tru", 0],
+    ["-", 0],
+    ["1 2", 2],
+    ["", 0],
+  ] as const) {
+    expect(() => parse(text, skipValue), text).toThrow(expect.objectContaining({ rule: "syntax", offset }));
+  }
+  expect(() => parse("[-]")).toThrow(expect.objectContaining({ rule: "syntax", offset: 1 }));
+});
+
+test("all four kinds of white space, and no other", () => {
+  expect(parse(" \r\n\t[ \r1\n,\t2 ]\r")).toEqual([1, 2]);
+  expect(() => parse("\v1")).toThrow(expect.objectContaining({ rule: "syntax", offset: 0 }));
+});
+
+test("what is no count is told from one by null", () => {
+  for (const text of ["true", "false", "null"]) {
+    const json = openJson(text, LIMITS);
+    expect(readCount(json)).toBeNull();
+    expect(json.at).toBe(0);
+    expect(skipValue(json)).toBeUndefined();
+    expect(json.at).toBe(text.length);
+  }
+  expect(
+    ["0", "9007199254740991", "9007199254740992", "-1", "1.5", "1e3"].map((text) => parse(text)),
+  ).toEqual([0, 9007199254740991, null, null, null, null]);
+});
+
+test("texts are shown whole up to 100 characters", () => {
+  expect(quote("a".repeat(100))).toBe(`"${"a".repeat(100)}"`);
+  expect(quote("a".repeat(101))).toBe(`"${"a".repeat(100)}…"`);
+});
