@@ -12,7 +12,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { COVERS, GROUPS, LEAST_SCORE } from "../mutation/groups.mjs";
+import { COVERS, GROUPS, LEAST_SCORE, SKIPPED } from "../mutation/groups.mjs";
 import { root } from "./bundle.mjs";
 
 const { values: flags } = parseArgs({
@@ -77,6 +77,7 @@ function runGroup({ name, files, tests }, report) {
   const parts = [stryker, "run", "mutation/stryker.config.mjs", "--mutate", files.join(",")];
   run(process.execPath, parts, {
     ISQ_MUTATION_TESTS: tests.join(","),
+    ISQ_MUTATION_SKIPPED: JSON.stringify(SKIPPED),
     ISQ_MUTATION_REPORT: `out/mutation/${name}.json`,
     ...(flags.keep && { ISQ_MUTATION_KEEP: "1" }),
     ...(flags.static && { ISQ_MUTATION_STATIC: "1" }),
