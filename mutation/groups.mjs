@@ -75,7 +75,7 @@ export const GROUPS = [
   {
     name: "uqff",
     files: formats(["uqff", "uqff-blobs", "uqff-layer", "uqff-named", "uqff-report"]),
-    tests: [DETAILS, "test/files/uqff.test.ts", "test/uqff-model.test.ts"],
+    tests: [DETAILS, "test/files/uqff-report.test.ts", "test/files/uqff.test.ts", "test/uqff-model.test.ts"],
   },
   {
     name: "shared",

@@ -1,7 +1,15 @@
 // A test runner for Stryker that keeps everything in one process: test files are imported once, and a mutant costs what its
 // tests cost. Starting a test framework for each of thousands of mutants would take days.
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { declareClassPlugin, PluginKind } from "@stryker-mutator/api/plugin";
@@ -91,7 +99,14 @@ class InProcessRunner {
       if (failure) {
         state.activeMutant = undefined;
         // What fails without the mutant as well was spoiled by an earlier one: Stryker tries again in a new process.
-        if (!isFirst && (await runTest(this.tests[id]))) process.exit(1);
+        const still = isFirst ? undefined : await runTest(this.tests[id]);
+        if (still) {
+          appendFileSync(
+            `${COMPILED}/spoiled.txt`,
+            `${activeMutant.fileName}: ${this.tests[id].name}: ${still}\n`,
+          );
+          process.exit(1);
+        }
         return { status: "killed", killedBy: [id], failureMessage: failure, nrOfTests: done };
       }
     }

@@ -1,18 +1,19 @@
 // Mutation testing: Stryker changes src/quants and src/files in one place after the other, and some test must fail each time.
 //
-//   node scripts/mutation.mjs [--only q4_0.ts,uqff] [--again] [--keep] [--static] [--survivors] [--minutes 30]
+//   node scripts/mutation.mjs [--only q4_0.ts,uqff] [--again] [--keep] [--static] [--survivors] [--write] [--minutes 30]
 //
-// Takes hours. Mutants of what runs while modules load (tables, mostly) need a process each and are left out and counted, unless
-// --static is given. Files are done in groups; the report of a group is kept in out/mutation/ and used again as long as its files
-// and tests are what they were, unless --again is given; with --keep, when tests were added, only mutants are run that survived
-// or that the new tests reach. Prints the score of every file, --survivors what survived (what it
-// means is in docs/mutation.md), exits 1 if a score is below the file's bound in mutation/groups.mjs, 3 if --minutes ended
-// first.
+// Takes an hour of one core. Mutants of what runs while modules load (tables, mostly) need a process each and are left out and
+// counted, unless --static is given. Files are done in groups; the report of a group is kept in out/mutation/ and used again as
+// long as its files and tests are what they were, unless --again is given; with --keep, when tests were added, only mutants are
+// run that survived or that the new tests reach. Prints the score of every file and how many survived by kinds, which
+// docs/mutation.md explains (--write puts both tables there), with --survivors every one that did. Exits 1 if a score is below
+// the file's bound in mutation/groups.mjs, 3 if --minutes ended first.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { COVERS, GROUPS, LEAST_SCORE, SKIPPED } from "../mutation/groups.mjs";
+import { kindTable, printSurvivors, scoreRows, scoreTable, writeTables } from "../mutation/report.mjs";
 import { root } from "./bundle.mjs";
 
 const { values: flags } = parseArgs({
@@ -21,6 +22,7 @@ const { values: flags } = parseArgs({
     again: { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
     static: { type: "boolean", default: false },
+    write: { type: "boolean", default: false },
     survivors: { type: "boolean", default: false },
     minutes: { type: "string", default: "100000" },
   },
@@ -50,9 +52,15 @@ for (const group of wanted) {
   for (const [file, { mutants }] of Object.entries(JSON.parse(readFileSync(report, "utf8")).files))
     results.push({ file, mutants });
 }
-const low = printTable();
-if (flags.survivors) for (const result of results) printSurvivors(result);
-process.exitCode = low > 0 ? 1 : unfinished > 0 ? 3 : 0;
+const rows = scoreRows(results);
+const low = rows.filter(({ file, score }) => score < (LEAST_SCORE[file] ?? 0));
+console.log(scoreTable(rows));
+for (const { file, score } of low)
+  console.log(`${file}: ${score.toFixed(1)} % is below ${LEAST_SCORE[file]} %`);
+console.log(`\n${kindTable(results)}`);
+if (flags.survivors) printSurvivors(results);
+if (flags.write) writeTables("docs/mutation.md", { scores: scoreTable(rows), kinds: kindTable(results) });
+process.exitCode = low.length > 0 ? 1 : unfinished > 0 ? 3 : 0;
 
 /** Every file of both folders is in one group. */
 function checkGroups() {
@@ -88,54 +96,4 @@ function runGroup({ name, files, tests }, report) {
 function run(command, parts, env) {
   const { status } = spawnSync(command, parts, { stdio: "inherit", env: { ...process.env, ...env } });
   if (status !== 0) process.exit(status ?? 1);
-}
-
-/** Prints the scores. Returns how many are below their bound. */
-function printTable() {
-  let low = 0;
-  const rows = results.map(({ file, mutants }) => ({ file, ...count(mutants) }));
-  for (const folder of COVERS) {
-    const inside = rows.filter(({ file }) => file.startsWith(`${folder}/`));
-    if (inside.length === 0) continue;
-    const sum = (key) => inside.reduce((total, row) => total + row[key], 0);
-    const keys = ["mutants", "killed", "endless", "survived", "unreached", "ignored"];
-    rows.push({ file: `all of ${folder}`, ...Object.fromEntries(keys.map((key) => [key, sum(key)])) });
-  }
-  console.log(
-    "| file | mutants | killed | endless | survived | not reached | score | static, not run |\n|---|---|---|---|---|---|---|---|",
-  );
-  for (const { file, mutants, killed, endless, survived, unreached, ignored } of rows) {
-    const score = mutants === 0 ? 100 : (100 * (killed + endless)) / mutants;
-    const isLow = score < (LEAST_SCORE[file] ?? 0);
-    low += isLow ? 1 : 0;
-    const cells = [file, mutants, killed, endless, survived, unreached, `${score.toFixed(1)} %`, ignored];
-    console.log(`| ${cells.join(" | ")} |${isLow ? ` below ${LEAST_SCORE[file]} %` : ""}`);
-  }
-  return low;
-}
-
-function count(mutants) {
-  const of = (...statuses) => mutants.filter(({ status }) => statuses.includes(status)).length;
-  const counts = {
-    killed: of("Killed", "RuntimeError"),
-    endless: of("Timeout"),
-    survived: of("Survived"),
-    unreached: of("NoCoverage"),
-    ignored: of("Ignored"),
-  };
-  const { killed, endless, survived, unreached } = counts;
-  return { mutants: killed + endless + survived + unreached, ...counts };
-}
-
-function printSurvivors({ file, mutants }) {
-  const lines = readFileSync(file, "utf8").split("\n");
-  for (const { status, location, replacement } of mutants) {
-    if (status !== "Survived" && status !== "NoCoverage") continue;
-    const { start, end: last } = location;
-    const line = lines[start.line - 1];
-    const original =
-      start.line === last.line ? line.slice(start.column - 1, last.column - 1) : `${line.trim()} …`;
-    const shown = [original, replacement].map((text) => text.replace(/\s+/g, " ").slice(0, 90));
-    console.log(`${file}:${start.line} ${status}: ${shown[0]} → ${shown[1]}`);
-  }
 }
