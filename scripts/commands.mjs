@@ -41,7 +41,7 @@ function table(options) {
 }
 
 const FORMS = new Set(["plain", "gguf", "toml"]);
-const program = createProgram();
+const program = await createProgram();
 const serve = program.commands.find((command) => command.name() === "serve");
 const text = `<!-- Made by scripts/commands.mjs from the definitions of the flags; a test compares. -->
 

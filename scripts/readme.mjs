@@ -26,7 +26,9 @@ const table = [
 const commands = [
   "| command | what it does |",
   "|---|---|",
-  ...createProgram().commands.map((command) => `| \`isq ${command.name()}\` | ${command.description()} |`),
+  ...(await createProgram()).commands.map(
+    (command) => `| \`isq ${command.name()}\` | ${command.description()} |`,
+  ),
 ].join("\n");
 
 const before = readFileSync(path, "utf8");

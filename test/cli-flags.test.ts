@@ -4,9 +4,9 @@ import { expect, test } from "vitest";
 import { FLAGS } from "../src/cli/flags.js";
 import { createProgram } from "../src/cli/program.js";
 
-type Command = ReturnType<typeof createProgram>;
+type Command = Awaited<ReturnType<typeof createProgram>>;
 const everything = (command: Command): Command[] => [command, ...command.commands.flatMap(everything)];
-const commands = everything(createProgram());
+const commands = everything(await createProgram());
 const longOf = (form: string) => form.split(" ")[0];
 
 const FORMS = ["plain", "gguf", "toml"];

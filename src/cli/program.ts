@@ -3,49 +3,39 @@
 import { Command, CommanderError } from "commander";
 import { isIsqError } from "../errors.js";
 import { VERSION } from "../version.js";
-import { addAuditCommand } from "./audit.js";
-import { addBenchCommand } from "./bench.js";
-import { addErrorsCommand } from "./errors.js";
-import { addImatrixCommand } from "./imatrix.js";
-import { addDiffCommand, addInspectCommand } from "./inspect.js";
-import { addKldCommand } from "./kld.js";
-import { addPerplexityCommand } from "./perplexity.js";
-import { addPlanCommand } from "./plan.js";
-import { addQuantizeCommand } from "./quantize.js";
-import { addReIsqCommand } from "./re-isq.js";
-import { addRunCommand } from "./run.js";
-import { addSensitivityCommand } from "./sensitivity.js";
-import { addServeCommand } from "./serve.js";
-import { addVectorsCommand } from "./vectors.js";
-import { addVerifyCommand } from "./verify.js";
 
-const COMMANDS: readonly ((program: Command) => void)[] = [
-  addServeCommand,
-  addRunCommand,
-  addReIsqCommand,
-  addBenchCommand,
-  addPlanCommand,
-  addQuantizeCommand,
-  addInspectCommand,
-  addDiffCommand,
-  addVerifyCommand,
-  addImatrixCommand,
-  addPerplexityCommand,
-  addKldCommand,
-  addErrorsCommand,
-  addSensitivityCommand,
-  addVectorsCommand,
-  addAuditCommand,
-];
+type Add = (program: Command) => void;
 
-export function createProgram(): Command {
+/** By name, in the order of the help. Each brings its own modules: one command starts without those of the others. */
+const COMMANDS: Readonly<Record<string, () => Promise<Add>>> = {
+  serve: async () => (await import("./serve.js")).addServeCommand,
+  run: async () => (await import("./run.js")).addRunCommand,
+  "re-isq": async () => (await import("./re-isq.js")).addReIsqCommand,
+  bench: async () => (await import("./bench.js")).addBenchCommand,
+  plan: async () => (await import("./plan.js")).addPlanCommand,
+  quantize: async () => (await import("./quantize.js")).addQuantizeCommand,
+  inspect: async () => (await import("./inspect.js")).addInspectCommand,
+  diff: async () => (await import("./inspect.js")).addDiffCommand,
+  verify: async () => (await import("./verify.js")).addVerifyCommand,
+  imatrix: async () => (await import("./imatrix.js")).addImatrixCommand,
+  perplexity: async () => (await import("./perplexity.js")).addPerplexityCommand,
+  kld: async () => (await import("./kld.js")).addKldCommand,
+  errors: async () => (await import("./errors.js")).addErrorsCommand,
+  sensitivity: async () => (await import("./sensitivity.js")).addSensitivityCommand,
+  vectors: async () => (await import("./vectors.js")).addVectorsCommand,
+  audit: async () => (await import("./audit.js")).addAuditCommand,
+};
+
+/** With all commands, or only the one of this name when there is one. */
+export async function createProgram(name = ""): Promise<Command> {
   const program = new Command("isq")
     .description("In-situ quantization of transformer weights: load, quantize, run, measure.")
     .version(VERSION, "-V, --version", "print the version")
     .showHelpAfterError("(add --help for the choices)")
     .enablePositionalOptions()
     .exitOverride();
-  for (const add of COMMANDS) add(program);
+  const loaders = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
+  for (const add of await Promise.all(loaders.map((load) => load()))) add(program);
   return program;
 }
 
@@ -55,7 +45,7 @@ export function createProgram(): Command {
  */
 export async function runProgram(argv: readonly string[]): Promise<number> {
   try {
-    await createProgram().parseAsync(argv, { from: "user" });
+    await (await createProgram(argv[0])).parseAsync(argv, { from: "user" });
     return Number(process.exitCode ?? 0); // a command that found what it looked for may say 1
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has said it already
