@@ -16,7 +16,7 @@ import { declareClassPlugin, PluginKind } from "@stryker-mutator/api/plugin";
 import ts from "typescript";
 
 /** A test that needs more processor time than this in the dry run is left out. */
-const MAX_TEST_MS = Number(process.env.ISQ_MUTATION_TEST_MS ?? 150);
+const MAX_TEST_MS = Number(process.env.ISQ_MUTATION_TEST_MS);
 /** A test that waits so many times so long with nothing else to do has failed: what it waits for never comes. */
 const WAITS = 50;
 const WAIT_MS = 100;
@@ -126,12 +126,21 @@ async function runHooks(hooks) {
   }
 }
 
+/** Why a promise failed that nobody waited for; it would end the process. */
+let lost;
+process.on("unhandledRejection", (reason) => {
+  lost = `nobody waited for: ${reason}`;
+});
+
 /** Undefined when it passes, else what went wrong. */
 async function runTest({ run, after }) {
   const waiting = countWaits();
+  lost = undefined;
   try {
     await Promise.race([run(), waiting.tooMany]);
-    return undefined;
+    // Promises that nobody waited for tell of themselves in the next turn of the event loop.
+    await new Promise(setImmediate);
+    return lost;
   } catch (error) {
     return String(error?.message ?? error).slice(0, 300);
   } finally {

@@ -28,6 +28,8 @@ export default {
     "/dist",
     "/docs",
     "/gpu",
+    // Its tests find what the package imports.
+    "/mutation/package*.json",
     "/mutation/node_modules",
     "/out",
     "/pages",

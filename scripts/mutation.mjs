@@ -1,11 +1,11 @@
 // Mutation testing: Stryker changes src/quants and src/files in one place after the other, and some test must fail each time.
 //
-//   node scripts/mutation.mjs [--only q4_0.ts,uqff] [--again] [--keep] [--static] [--survivors] [--write] [--minutes 30]
+//   node scripts/mutation.mjs [--only q4_0.ts,uqff] [--again] [--keep] [--last] [--static] [--survivors] [--write] [--minutes 30]
 //
 // Takes an hour of one core. Mutants of what runs while modules load (tables, mostly) need a process each and are left out and
 // counted, unless --static is given. Files are done in groups; the report of a group is kept in out/mutation/ and used again as
 // long as its files and tests are what they were, unless --again is given; with --keep, when tests were added, only mutants are
-// run that survived or that the new tests reach. Prints the score of every file and how many survived by kinds, which
+// run that survived or that the new tests reach; with --last nothing is run, and the last report of each group counts. Prints the score of every file and how many survived by kinds, which
 // docs/mutation.md explains (--write puts both tables there), with --survivors every one that did. Exits 1 if a score is below
 // the file's bound in mutation/groups.mjs, 3 if --minutes ended first.
 import { spawnSync } from "node:child_process";
@@ -20,6 +20,7 @@ const { values: flags } = parseArgs({
   options: {
     only: { type: "string" },
     again: { type: "boolean", default: false },
+    last: { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
     static: { type: "boolean", default: false },
     write: { type: "boolean", default: false },
@@ -41,9 +42,10 @@ const wanted = GROUPS.filter(
 let unfinished = 0;
 const results = [];
 for (const group of wanted) {
-  const report = `${KEPT}/${group.name}-${fingerprint(group)}.json`;
+  const last = `${KEPT}/${group.name}.json`;
+  const report = flags.last ? last : `${KEPT}/${group.name}-${fingerprint(group)}.json`;
   if (flags.again || !existsSync(report)) {
-    if (performance.now() > end) {
+    if (flags.last || performance.now() > end) {
       unfinished++;
       continue;
     }
@@ -77,7 +79,7 @@ function fingerprint({ files, tests }) {
   return hash.digest("hex").slice(0, 12);
 }
 
-function runGroup({ name, files, tests }, report) {
+function runGroup({ name, files, tests, testMs = 150 }, report) {
   if (!existsSync("mutation/node_modules"))
     run("npm", ["ci", "--prefix", "mutation", "--no-audit", "--no-fund"], {});
   console.error(`\n# ${name}`);
@@ -85,6 +87,7 @@ function runGroup({ name, files, tests }, report) {
   const parts = [stryker, "run", "mutation/stryker.config.mjs", "--mutate", files.join(",")];
   run(process.execPath, parts, {
     ISQ_MUTATION_TESTS: tests.join(","),
+    ISQ_MUTATION_TEST_MS: String(testMs),
     ISQ_MUTATION_SKIPPED: JSON.stringify(SKIPPED),
     ISQ_MUTATION_REPORT: `out/mutation/${name}.json`,
     ...(flags.keep && { ISQ_MUTATION_KEEP: "1" }),
