@@ -87,6 +87,7 @@ export const GROUPS = [
       "test/files/uqff-report.test.ts",
       "test/files/uqff.test.ts",
       "test/uqff-model.test.ts",
+      "test/files/imatrix-details.test.ts",
       "test/imatrix.test.ts",
     ],
   },
