@@ -76,6 +76,7 @@ class InProcessRunner {
     }
     state.currentTestId = undefined;
     writeFileSync(`${COMPILED}/left-out.txt`, `${leftOut.join("\n")}\n`);
+    forgetLoading(state.mutantCoverage);
     this.order = results.sort((a, b) => a.timeSpentMs - b.timeSpentMs).map(({ id }) => id);
     writeFileSync("mutation/order.json", JSON.stringify(this.order));
     return { status: "complete", tests: results, mutantCoverage: state.mutantCoverage };
@@ -112,6 +113,12 @@ class InProcessRunner {
     }
     return { status: "survived", nrOfTests: done };
   }
+}
+
+/** What tests reach needs no process of its own because it also runs while modules load: test files make their samples then. */
+function forgetLoading({ static: loading, perTest }) {
+  const reached = new Set(Object.values(perTest).flatMap(Object.keys));
+  for (const id of Object.keys(loading)) if (reached.has(id)) delete loading[id];
 }
 
 const stryker = () => {
