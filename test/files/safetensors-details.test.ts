@@ -341,6 +341,23 @@ describe("checkpoints", () => {
     );
   });
 
+  test("an index names nothing but plain names, also where there is such a file", async () => {
+    for (const name of ["x/1.safetensors", "../1.safetensors", ".1.safetensors", "1.safetensors.bin"]) {
+      const opening = openCheckpoint(
+        fromFiles(
+          [
+            [name, first],
+            [INDEX, indexOf({ a: name })],
+          ],
+          "d",
+        ),
+      );
+      await expect(opening, name).rejects.toEqual(
+        isTag("safetensors/index", { file: `d/${INDEX}`, field: "weight_map", value: name }),
+      );
+    }
+  });
+
   test("caps of an index", async () => {
     const open = (limits: Partial<Limits>) => openCheckpoint(files(indexOf(both)), { limits });
     expect((await open({ shardCount: 2, jsonEntries: 3 })).tensors.size).toBe(2);
