@@ -240,7 +240,7 @@ describe("isq quantize --receipt", () => {
       await writeImatrixGguf({ entries, datasets: [], chunks: 1, chunkTokens: 1 }),
     );
     const model = ["-m", SOURCE, "--isq", "Q5K", "--imatrix", at("tiny.imatrix.gguf")];
-    const made = await command("quantize", ...model, "-o", at("q5.gguf"), "--receipt");
+    const made = await command("quantize", "--backend", "wasm", ...model, "-o", at("q5.gguf"), "--receipt");
     expect([made.status, made.stderr.match(/isq:.*/)]).toEqual([0, null]);
     const planned = await command("plan", "--json", ...model.slice(2), "plain", ...model.slice(0, 2));
     writeFileSync(at("plan.json"), planned.stdout);
@@ -304,7 +304,7 @@ describe("isq quantize --receipt", () => {
     const set = at(`set-${type}`);
     mkdirSync(set);
     const model = ["-m", SOURCE, "--isq", type, "-o", join(set, "tiny.uqff"), "--shard-size", "3000000"];
-    const made = await command("quantize", ...model, "--receipt");
+    const made = await command("quantize", "--backend", "wasm", ...model, "--receipt");
     expect([made.status, made.stderr.match(/isq:.*/)]).toEqual([0, null]);
     const path = join(set, "tiny.uqff.receipt.json");
     const written = parseReceipt(readFileSync(path, "utf8"));
@@ -332,7 +332,7 @@ describe("isq quantize --receipt", () => {
 
   test("replaces nothing but a receipt", async () => {
     writeFileSync(at("mine.json"), "{}");
-    const args = ["quantize", "-m", SOURCE, "--isq", "Q8_0", "-o", at("q8.gguf"), "--receipt"];
+    const args = ["quantize", "--backend", "wasm", "-m", SOURCE, "--isq", "Q8_0", "-o", at("q8.gguf"), "--receipt"];
     expect(await command(...args, at("mine.json"))).toMatchObject({
       status: 2,
       stderr: expect.stringMatching(/is there already and no receipt/),
