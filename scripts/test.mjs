@@ -18,6 +18,7 @@ function run(label, command, args) {
 const checks = [
   ["format and lint", "node_modules/@biomejs/biome/bin/biome", ["check", "."]],
   ["types and build", "scripts/build.mjs", []],
+  ["types of tests", "node_modules/typescript/bin/tsc", ["-p", "test/tsconfig.json"]],
   ["types of pages", "node_modules/typescript/bin/tsc", ["-p", "pages/tsconfig.json"]],
 ];
 for (const [label, command, args] of checks) {

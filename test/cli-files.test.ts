@@ -45,7 +45,10 @@ describe("quantize", () => {
   test("the file says how it was made, and from what", async () => {
     const source = sha256(join(root, "models/tiny-mistral/model.safetensors"));
     const { metadata } = await openGguf(fromBytes(readFileSync(at("q4k.gguf"))));
-    const text = (key: string) => metadata.get(key)?.value;
+    const text = (key: string) => {
+      const entry = metadata.get(key);
+      return entry?.type === "string" ? entry.value : undefined;
+    };
     expect(text("isq.version")).toBe(VERSION);
     expect(text("isq.numerics")).toBe(NUMERICS_PROFILE);
     expect(text("isq.algorithm")).toBe("default");

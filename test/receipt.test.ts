@@ -332,7 +332,18 @@ describe("isq quantize --receipt", () => {
 
   test("replaces nothing but a receipt", async () => {
     writeFileSync(at("mine.json"), "{}");
-    const args = ["quantize", "--backend", "wasm", "-m", SOURCE, "--isq", "Q8_0", "-o", at("q8.gguf"), "--receipt"];
+    const args = [
+      "quantize",
+      "--backend",
+      "wasm",
+      "-m",
+      SOURCE,
+      "--isq",
+      "Q8_0",
+      "-o",
+      at("q8.gguf"),
+      "--receipt",
+    ];
     expect(await command(...args, at("mine.json"))).toMatchObject({
       status: 2,
       stderr: expect.stringMatching(/is there already and no receipt/),

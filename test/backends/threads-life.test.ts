@@ -61,7 +61,7 @@ describe("messages to workers", () => {
       },
       async close() {},
     };
-    const workshop = { pool, staging: new Staging() };
+    const workshop = { pool, staging: new Staging() } as unknown as Parameters<typeof encodeValues>[0];
     const matrix = new Float32Array(1000 * 256).fill(1);
     for (const importance of [matrix.subarray(256, 512), matrix.slice(0, 256)]) {
       await encodeValues(workshop, "Q4K", small, { shape: [4, 256], importance });

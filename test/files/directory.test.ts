@@ -54,7 +54,7 @@ test("refused ranges with their fields", async () => {
     [0.5, 2],
     [0, 1.5],
   ] as const) {
-    await expect(readRange(source, ...range)).rejects.toMatchObject({
+    await expect(readRange(source, range[0], range[1])).rejects.toMatchObject({
       tag: "source/range",
       details: { file: "f", field: "range", value: range, limit: 4 },
     });

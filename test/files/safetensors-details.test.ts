@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { openCheckpoint } from "../../src/files/checkpoint.js";
 import { fromFiles } from "../../src/files/directory.js";
 import { layoutSafetensors, openSafetensors, writeSafetensors } from "../../src/files/safetensors.js";
+import type { SafetensorsEntry } from "../../src/files/safetensors-header.js";
 import { fromBytes } from "../../src/files/source.js";
 import type { Limits } from "../../src/limits.js";
 
@@ -304,7 +305,7 @@ describe("checkpoints", () => {
     expect(sharded).toMatchObject({ name: `d/${INDEX}`, format: "safetensors" });
     expect(sharded.sources.map(({ name }) => name)).toEqual(["d/1.safetensors", "d/2.safetensors"]);
     expect(await sharded.read("b")).toEqual(new Uint8Array(4).fill(2));
-    const byteOffset = sharded.tensors.get("b")?.byteOffset;
+    const { byteOffset } = sharded.tensors.get("b") as SafetensorsEntry;
     expect(sharded.locate("b")).toEqual({ path: "d/2.safetensors", blob: second, byteOffset });
     const missing = isTag("tensor/missing", { file: `d/${INDEX}`, tensor: "c" });
     await expect(sharded.read("c")).rejects.toEqual(missing);

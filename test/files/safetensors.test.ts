@@ -257,7 +257,9 @@ describe("reading and writing", () => {
       { name: "c", ...around },
     ]);
     const opened = await openSafetensors(fromBytes(bytes));
-    const checkpoint = await openCheckpoint(fromFiles([["model.safetensors", new Blob([bytes])]]));
+    const checkpoint = await openCheckpoint(
+      fromFiles([["model.safetensors", new Blob([bytes as BlobPart])]]),
+    );
     for (const file of [opened, checkpoint]) {
       expect(await file.readRange("b", 3, 7)).toEqual(data.slice(3, 7));
       expect(await file.readRange("b", 0, 12)).toEqual(await file.read("b"));

@@ -46,6 +46,8 @@ export async function openLanguageModel(
   const session = await backend.open(program, { cachePositions: positions });
   for (const [index, weight] of program.weights.entries()) {
     const { name, type, shape } = sourceOf(weight);
+    if (!(type === "F32" || type === "F16" || type === "BF16"))
+      throw new Error(`${name} is quantized already`);
     const tensor: DenseTensor = { type, shape, data: await checkpoint.read(name) };
     const isLinear = ["linear", "expert", "head"].includes(weight.role);
     if (quantized && isLinear) {

@@ -46,7 +46,11 @@ export function denseTensor(type: DenseTensor["type"], values: Float32Array, sha
 export function backendSuite(
   name: string,
   make: () => Backend | Promise<Backend>,
-  { runs, mostElements = Number.POSITIVE_INFINITY, compareProducts = compareFloats }: BackendSuiteOptions,
+  {
+    runs,
+    mostElements = Number.POSITIVE_INFINITY,
+    compareProducts = (actual, expected) => compareFloats(actual, expected),
+  }: BackendSuiteOptions,
 ): void {
   describe(`backend ${name}`, () => {
     let backend: Backend;
