@@ -2,7 +2,7 @@
 
 import { escapeControls } from "../files/json.js";
 
-/** Pads columns to their widest cell; the columns in `right` are right-aligned. Names come from files: see {@link escapeControls}. */
+/** Pads columns to their widest cell; the columns in `right` are right-aligned. Control characters are escaped: names come from files. */
 export function formatTable(
   head: readonly string[],
   cells: readonly (readonly string[])[],
