@@ -154,18 +154,6 @@ export async function writeModels(
   return reports;
 }
 
-/** {@link writeModels} for one plan. */
-export async function writeModel(
-  opened: OpenedModel,
-  plan: Plan,
-  path: string,
-  backend: Backend,
-  options: WriteOptions = {},
-): Promise<WriteReport> {
-  const [report] = await writeModels(opened, [{ plan, path }], backend, options);
-  return report;
-}
-
 interface DescribedJob extends WriteJob {
   readonly provenance: Provenance;
   readonly tokenizer: GgufMetadata | undefined;

@@ -88,6 +88,9 @@ describe("serve", () => {
     const plain = await post("/v1/completions", { prompt: tokens, ...drawn });
     expect(chat).toMatchObject({ model: "mine", usage: { prompt_tokens: tokens.length } });
     expect(chat.choices[0].message.content).toBe(plain.choices[0].text); // the seed is the server's
+    const reIsq = (...key: string[]) => isq("re-isq", "Q8_0", "--url", server.url, ...key);
+    expect(await reIsq()).toMatchObject({ status: 2, stderr: expect.stringMatching(/refused: .*API key/) });
+    expect(await reIsq("--api-key", "secret")).toMatchObject({ status: 0 });
     const metrics = await (
       await fetch(`${server.url}/metrics`, { headers: { authorization: "Bearer secret" } })
     ).text();

@@ -40,7 +40,10 @@ beforeEach(() => {
 afterEach(() => rmSync(dirname(path), { recursive: true }));
 
 /** Writes the file as saveModel does. Returns the tensors that had to be written. */
-async function write(options: Partial<PartialFileOptions> = {}): Promise<string[]> {
+async function write(
+  options: Partial<PartialFileOptions> = {},
+  beforeCommit = async () => {},
+): Promise<string[]> {
   const file = await openPartialFile(path, layout, {
     fingerprint: FINGERPRINT,
     flushBytes: 1500,
@@ -55,6 +58,7 @@ async function write(options: Partial<PartialFileOptions> = {}): Promise<string[
       for (const { byteOffset } of targets) await file.write(byteOffset, dataOf(tensor));
       await file.finish(tensor);
     }
+    await beforeCommit();
     await file.commit(async () => {});
   } finally {
     await file.close();
@@ -148,6 +152,25 @@ test("finished tensors are not written again, damaged ones are", async () => {
   expect(await write()).toContain("a");
   expect(readFileSync(path).equals(complete)).toBe(true);
 });
+
+test.each([
+  ["a tensor", 150],
+  ["the header", 50],
+])(
+  "a disk that changes %s after it was written: nothing appears, and the next run repairs it",
+  async (_, at) => {
+    const damage = async () => {
+      const bytes = readFileSync(`${path}.partial`);
+      bytes[at] ^= 1;
+      writeFileSync(`${path}.partial`, bytes);
+    };
+    await expect(write({}, damage)).rejects.toMatchObject({ tag: "output/verify" });
+    expect(existsSync(path)).toBe(false);
+    expect(await write()).toEqual(at < header.length ? [] : ["a"]);
+    expect(readFileSync(path).equals(complete)).toBe(true);
+    expect(filesThere()).toEqual(["out.gguf"]);
+  },
+);
 
 test("another file that was begun under the name is refused, naming what differs", async () => {
   const calls = await callsOf("killed");

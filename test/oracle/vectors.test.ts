@@ -203,6 +203,17 @@ describe("the judge", () => {
     expect(judge(join([...lines, text("\n \r\n")])).ok).toBe(true);
   });
 
+  test.each([
+    ["another type", { type: "Q9" }, /Q9/],
+    ["another format", { format: "isq-vectors/2" }, /format/],
+    ["sizes that are not the type's", { answerBytes: 1 }, /answerBytes is 1, not/],
+  ])("a header of %s is no header", (_, change, message) => {
+    const line = JSON.stringify({ ...JSON.parse(new TextDecoder().decode(header)), ...change });
+    expect(() => parseHeaderLine(text(line))).toThrow(
+      expect.objectContaining({ tag: "vectors/header", message: expect.stringMatching(message) }),
+    );
+  });
+
   it("refuses vectors other than those it was asked to expect", () => {
     const judging = createJudge({ expect: makeSpec({ type: "Q4_0", count: 4, seed: 4, columns: 64 }) });
     expect(judging.push(header)).toBe(false);
