@@ -151,7 +151,7 @@ export class TextModelBuilder {
 
   /**
    * Take the weights from UQFF files of the model's folder: the first shard (`q4k-0.uqff`), several shards separated by
-   * semicolons, or the type that a set is called by (`q4k`, or 4 for the bits).
+   * semicolons, the name that a set was written under (`q4k.uqff`), or its type (`q4k`, or 4 for the bits).
    */
   fromUqff(files: string): this {
     this.#fromUqff = files;

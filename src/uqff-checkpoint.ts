@@ -48,8 +48,8 @@ interface View extends CheckpointEntry {
 }
 
 /**
- * Opens UQFF shards of a folder: `q4k-0.uqff` with those that follow it, several separated by semicolons, or a type's name
- * for the set that is called by it. Throws `source/open`, `uqff/*`, `safetensors/*`.
+ * Opens UQFF shards of a folder: `q4k-0.uqff` with those that follow it, several separated by semicolons, the name
+ * that a set was written under (`q4k`, `q4k.uqff`), or a type for the set that has it. Throws `source/open`, `uqff/*`, `safetensors/*`.
  */
 export async function openUqffCheckpoint(
   directory: Directory,
@@ -94,8 +94,9 @@ async function findShards(
 ): Promise<{ names: readonly string[]; claim: UqffClaim | null }> {
   const listed = selection.split(";").map((name) => name.trim());
   const claims = (await directory.has(UQFF_REPORT)) ? await readReport(directory, limits) : [];
-  const type = selection.endsWith(".uqff") ? null : typeOf(selection);
-  const first = type === null ? listed[0] : `${type}-0.uqff`;
+  const named = await findNamed(directory, listed[0]);
+  const type = named === null && !selection.endsWith(".uqff") ? typeOf(selection) : null;
+  const first = type === null ? (named ?? listed[0]) : `${type}-0.uqff`;
   const claim = claims.find(({ quant, shards }) => quant === type || shards.includes(first)) ?? null;
   const names = claim?.shards ?? (listed.length > 1 ? listed : await findSiblings(directory, first, limits));
   for (const name of names) {
@@ -108,6 +109,13 @@ async function findShards(
     throw new IsqError(tag, message, { file, field: "shards", value: name });
   }
   return { names, claim };
+}
+
+/** The file of the name, or the first shard of the set that was written under it: `NAME-0.uqff`. */
+async function findNamed(directory: Directory, name: string): Promise<string | null> {
+  if (await directory.has(name)) return name;
+  const first = `${name.replace(/\.uqff$/, "")}-0.uqff`;
+  return (await directory.has(first)) ? first : null;
 }
 
 async function readReport(directory: Directory, limits: Limits): Promise<readonly UqffClaim[]> {

@@ -88,7 +88,7 @@ export const FLAGS = {
   },
   fromUqff: {
     form: "--from-uqff <files>",
-    help: "UQFF files of the folder with the weights: the first shard, or q4k for q4k-0.uqff",
+    help: "UQFF files of the folder with the weights: the first shard, or NAME for NAME-0.uqff; or a type, as q4k",
   },
   writeUqff: { form: "--write-uqff <file>", help: "also save the quantized model: NAME.uqff" },
   tokenizerJson: { form: "--tokenizer-json <file>", help: "a tokenizer.json instead of the model's own" },

@@ -97,7 +97,7 @@ interface DiffCommandOptions {
 export function addDiffCommand(program: Command): void {
   program
     .command("diff")
-    .description("compare two files, of any formats; exit code 1 when they differ")
+    .description("compare two files tensor by tensor, by the names in them; exit code 1 when they differ")
     .argument("<first>", "a file")
     .argument("<second>", "a file")
     .addOption(new Option("--json", "print the differences as JSON"))

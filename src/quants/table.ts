@@ -44,7 +44,7 @@ interface Row {
   readonly rawNonFinite: readonly Algorithm[];
   /** What ISQ uses instead when a row is not a multiple of `blockElements`; null: the tensor is skipped. */
   readonly fallback: string | null;
-  /** mistral.rs's number for the type in UQFF 0.1 blobs is ggml's; HQQ and FP8 have formats of their own. */
+  /** The layout in words, for people. */
   readonly summary: string;
 }
 

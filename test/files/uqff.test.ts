@@ -168,6 +168,13 @@ describe("naming a set", () => {
     expect(await open({ "x.uqff": first, "y.uqff": second }, "x.uqff; y.uqff")).toEqual(["x.uqff", "y.uqff"]);
   });
 
+  test("the name that a set was written under", async () => {
+    const set = { "a-0.uqff": first, "a-1.uqff": second };
+    expect(await open(set, "a")).toEqual(["a-0.uqff", "a-1.uqff"]);
+    expect(await open(set, "a.uqff")).toEqual(["a-0.uqff", "a-1.uqff"]);
+    await expect(open(set, "a-2.uqff")).rejects.toMatchObject({ tag: "source/open" });
+  });
+
   test("types and bits", async () => {
     expect(await open({ "q4k-0.uqff": shard }, "Q4_K")).toEqual(["q4k-0.uqff"]);
     expect(await open({ "q8_0-0.uqff": shard }, "8")).toEqual(["q8_0-0.uqff"]);
