@@ -81,6 +81,11 @@ describe("UQFF", () => {
     expect(isq("verify", set).stdout.match(/: whole/g)).toHaveLength(6);
     const audit = isq("audit", "--quantized", first, "--source", "models/tiny-mistral");
     expect([audit.status, /43 identical/.test(audit.stdout)]).toEqual([0, true]);
+    const folderAudit = isq("audit", "--quantized", set);
+    expect([folderAudit.status, folderAudit.stderr]).toEqual([
+      2,
+      `isq: ${set} is a folder; name a file of it\n`,
+    ]);
   });
 
   test("a set that is there or lacks a part is one sentence", () => {

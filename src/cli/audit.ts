@@ -4,6 +4,7 @@ import { basename, dirname } from "node:path";
 import { type Command, Option } from "commander";
 import { type AuditedFile, audit } from "../audit.js";
 import { BACKEND_CHOICES, type BackendChoice, openBackend } from "../backends/open.js";
+import { IsqError } from "../errors.js";
 import { openCheckpoint } from "../files/checkpoint.js";
 import { openGgufFiles } from "../files/gguf-split.js";
 import { openGgufCheckpoint } from "../gguf-checkpoint.js";
@@ -12,6 +13,7 @@ import { openDirectory } from "../node/directory.js";
 import { formatAudit } from "../report/audit-text.js";
 import { openUqffCheckpoint } from "../uqff-checkpoint.js";
 import { readImportanceOf } from "./importance.js";
+import { isFolder } from "./open-files.js";
 import { createProgress } from "./progress.js";
 
 interface AuditFlags {
@@ -81,6 +83,9 @@ async function openRaw(path: string): Promise<Closable> {
 
 /** With the names that checkpoints have. */
 async function openModelFile(path: string): Promise<Closable> {
+  if (await isFolder(path)) {
+    throw new IsqError("source/open", `${path} is a folder; name a file of it`, { file: path });
+  }
   const [folder, file] = [await folderOf(path), basename(path)];
   switch (endingOf(path)) {
     case "gguf":

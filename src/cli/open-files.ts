@@ -75,7 +75,7 @@ async function readClaims(directory: Directory): Promise<readonly UqffClaim[]> {
   return parseUqffReport(text, `${directory.name}/${UQFF_REPORT}`);
 }
 
-function isFolder(path: string): Promise<boolean> {
+export function isFolder(path: string): Promise<boolean> {
   return stat(path).then(
     (stats) => stats.isDirectory(),
     () => false,
