@@ -114,8 +114,8 @@ quantize("Q4K", new Float32Array(256), { shape: 256 });
 });
 
 describe("js", () => {
-  test.each(written("js"))("%s", (_, { page, line, code }) => {
-    if (/isq\/webgpu|webgpu\(/.test(code) && !haveGpu()) return;
+  test.for(written("js"))("%s", ([, { page, line, code }], { skip }) => {
+    if (/isq\/webgpu|webgpu\(/.test(code) && !haveGpu()) skip("a software GPU is missing");
     const file = join(project, `${page.replace(/\W/g, "-")}-${line}.mjs`);
     writeFileSync(file, `${PRELUDES[page] ?? ""}\n${code}`);
     const { status, stdout, stderr } = spawnSync(process.execPath, [file], {
