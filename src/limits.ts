@@ -62,6 +62,8 @@ export const LIMITS = {
   shardCount: 10_000,
   /** JSON side files (config, tokenizer, index) are read whole (CWE-770). The largest known tokenizer is 34 MB. */
   jsonBytes: 128 * 1024 * 1024,
+  /** Repetitions in a row in a pattern of a tokenizer, whose time is this power of a text's length (CWE-1333). Known ones have two. */
+  tokenizerRepetitions: 4,
   /** Bytes of one read: the most that one typed array holds in every supported runtime; larger tensors go by ranges. */
   rangeBytes: 2 ** 32 - 1,
   /** Elements of one tensor: typed arrays of V8 hold 2^32 - 1 elements at most; above that, rows are split. */

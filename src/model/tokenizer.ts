@@ -9,6 +9,7 @@ import { type Directory, readFile } from "../files/directory.js";
 import { LIMITS } from "../limits.js";
 import type { ModelConfig } from "./config.js";
 import { type Fields, fieldsOf, fieldValue, isRecord } from "./fields.js";
+import { checkTokenizerPatterns } from "./tokenizer-patterns.js";
 
 export interface EncodeOptions {
   /** Whether the tokenizer's template adds its special tokens, such as the BOS; true when absent. */
@@ -113,10 +114,9 @@ export function createTokenizer(
   defaults: TokenizerDefaults = {},
 ): Tokenizer {
   const { file = "tokenizer.json", beginToken = null, chatTemplate } = defaults;
-  const inner = guard(
-    file,
-    () => new HuggingFaceTokenizer(fieldsOf(tokenizerJson, file).values, settingsJson as object),
-  );
+  const values = guard(file, () => fieldsOf(tokenizerJson, file).values);
+  checkTokenizerPatterns(values, file);
+  const inner = guard(file, () => new HuggingFaceTokenizer(values, settingsJson as object));
   const settings = guard(file, () => fieldsOf(settingsJson, "tokenizer_config.json"));
   const special = specialIds(tokenizerJson);
   const beginText = specialText(settings, "bos_token");

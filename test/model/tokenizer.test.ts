@@ -4,6 +4,7 @@ import { isIsqError } from "../../src/errors.js";
 import { fromFiles } from "../../src/files/directory.js";
 import { renderChat } from "../../src/model/chat.js";
 import { createTokenizer, openTokenizer, type Tokenizer } from "../../src/model/tokenizer.js";
+import { checkTokenizerPatterns } from "../../src/model/tokenizer-patterns.js";
 import { openDirectory } from "../../src/node/directory.js";
 
 const FOLDER = "models/tiny-mistral";
@@ -101,6 +102,49 @@ describe("the tokenizer", () => {
     for (const text of ["", "{", "[]", "{}", '{"model":{"type":"Unheard"},"added_tokens":[]}']) {
       expect(await tagOf(openTokenizer(folder(text)))).toBe("tokenizer/invalid");
     }
+  });
+});
+
+describe("patterns of a tokenizer.json", () => {
+  const check = (Regex: string) =>
+    checkTokenizerPatterns({ pre_tokenizer: { pretokenizers: [{ pattern: { Regex } }] } }, "tokenizer.json");
+
+  test.each([
+    ["(a+)+$", /several ways/],
+    ["(?:a|a)*$", /several ways/],
+    ["(?<x>a?){40}", /several ways/],
+    ["((a{2,3}))*", /several ways/],
+    ["(?:x(?:a*)){2,}", /several ways/],
+    ["(a)\\1+", /refers back/],
+    ["(?<x>a)\\k<x>", /refers back/],
+    ["a*a*[a]+(?:a*)a{1,}$", /in a row/],
+  ])("%s is refused", (pattern, reason) => {
+    expect(() => check(pattern)).toThrow(
+      expect.objectContaining({
+        tag: "tokenizer/invalid",
+        message: expect.stringMatching(reason),
+        details: expect.objectContaining({ file: "tokenizer.json", field: "Regex", value: pattern }),
+      }),
+    );
+  });
+
+  test.each([
+    // GPT-2; Llama 3; GPT-4o; DeepSeek V3; Bloom, with a parenthesis in a set; Gemma's and others' small ones
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    " ?[^(\\s|[.,!?\\u2026\\u3002])]+",
+    " {2,}",
+    "(?:\\r\\n)+",
+    "a{2}(?:bc){3}",
+  ])("%s may run", (pattern) => check(pattern));
+
+  test("are looked at when a tokenizer is made, before they meet a text", () => {
+    const pre = { type: "Split", pattern: { Regex: "(a+)+$" }, behavior: "Isolated", invert: false };
+    expect(() => createTokenizer({ ...json, pre_tokenizer: pre })).toThrow(
+      expect.objectContaining({ tag: "tokenizer/invalid" }),
+    );
   });
 });
 
