@@ -43,9 +43,16 @@ export type { WriteJob, WriteOptions, WriteReport } from "./write-output.js";
 export const SAVE_FORMATS = ["gguf", "safetensors", "uqff"] as const;
 export type SaveFormat = (typeof SAVE_FORMATS)[number];
 
-/** The format that a file's name asks for. Throws `option/invalid` listing the endings. */
-export function saveFormatOf(path: string): SaveFormat {
+/**
+ * The format that a file's name asks for. Throws `option/invalid` listing the endings, and `option/conflict` for shards of a
+ * format that is written as one file.
+ */
+export function saveFormatOf(path: string, shardByteLength?: number): SaveFormat {
   const found = SAVE_FORMATS.find((format) => path.toLowerCase().endsWith(`.${format}`));
+  if (found && found !== "uqff" && shardByteLength !== undefined) {
+    const details = { field: "shardByteLength", value: shardByteLength };
+    throw new IsqError("option/conflict", `${path} is one file: only UQFF is written in shards`, details);
+  }
   if (found) return found;
   const limit = SAVE_FORMATS.map((format) => `.${format}`);
   const message = `the name of the output must end with ${limit.join(" or ")}, and is ${JSON.stringify(path)}`;
@@ -133,7 +140,7 @@ export async function writeModels(
   backend: Backend,
   options: WriteOptions = {},
 ): Promise<WriteReport[]> {
-  const formats = jobs.map(({ path }) => saveFormatOf(path));
+  const formats = jobs.map(({ path }) => saveFormatOf(path, options.shardByteLength));
   const { algorithm = "default", importance, signal, receipt, overwrite = false } = options;
   if (typeof receipt === "string" && jobs.length > 1) {
     const message = `one receipt, ${receipt}, cannot be about ${jobs.length} outputs; leave its name out`;

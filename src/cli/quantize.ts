@@ -43,7 +43,7 @@ export function addQuantizeCommand(program: Command): void {
       "write hashes and byte ranges of every tensor's source and output; to OUTPUT.receipt.json when no file is named",
     )
     .action(async (options: QuantizeOptions) => {
-      saveFormatOf(options.output);
+      saveFormatOf(options.output, options.shardSize);
       await (options.dryRun ? showPlan(options) : quantize(options));
     });
 }
