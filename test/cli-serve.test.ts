@@ -120,7 +120,7 @@ describe("contradictions are refused before anything is loaded, with what would 
     [["-i", ...MODEL, "-i", "a"], /name a type with --isq/],
     [["--throughput", ...MODEL], /needs --interactive-mode/],
     [["--api-key", "a", "--allow-without-key", ...MODEL], /--allow-without-key.*--api-key/],
-    [["--serve-ip", "0.0.0.0", ...MODEL], /set an API key/],
+    [["--serve-ip", "0.0.0.0", ...MODEL], /--api-key.*--allow-without-key/],
     [["--backend", "wasm", ...MODEL], /take auto or threads/],
     [["--backend", "gpu", ...MODEL], /choices are auto, threads/],
     [["--device", "cuda", ...MODEL], /webgpu/],

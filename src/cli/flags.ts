@@ -175,7 +175,7 @@ export const FLAGS = {
   },
   apiKey: {
     form: "--api-key <key>",
-    help: "ask for this key, as a bearer token",
+    help: "the key that requests need, as a bearer token",
     env: "ISQ_API_KEY",
   },
 } as const satisfies Record<string, FlagDefinition>;

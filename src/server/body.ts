@@ -23,7 +23,8 @@ export async function readBody<Schema extends z.ZodType>(
   if (parsed.success) return parsed.data;
   const { path, message } = plainest(parsed.error.issues[0]);
   const param = path.map(String).join(".");
-  throw new ApiError(400, "invalid_value", param === "" ? message : `${param}: ${message}`, { param });
+  if (param === "") throw new ApiError(400, "invalid_value", `the body: ${message}`);
+  throw new ApiError(400, "invalid_value", `${param}: ${message}`, { param });
 }
 
 /** Of a union, what was wrong with the alternative that came furthest. */

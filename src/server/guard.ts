@@ -20,6 +20,8 @@ const PUBLIC = /^\/(health|favicon\.ico|(page\/[\w.-]+)?)$/;
 
 const ALLOWED_HEADERS = "authorization, content-type";
 
+const HEADER_NAMES = /^[\w-]+(\s*,\s*[\w-]+)*$/;
+
 /** Refuses with 401 and 403, answers preflights, and adds what browsers need where an origin is allowed. */
 export function guard({ apiKey, allowedHosts = [], corsOrigins = [] }: GuardOptions): MiddlewareHandler {
   const isKey = apiKey === undefined ? () => true : keyCheck(apiKey);
@@ -34,7 +36,9 @@ export function guard({ apiKey, allowedHosts = [], corsOrigins = [] }: GuardOpti
     if (foreign && !allows(origin)) {
       throw new ApiError(403, "origin_not_allowed", `pages of ${origin} may not use this server`);
     }
-    if (foreign && req.method === "OPTIONS") return preflight(origin);
+    if (foreign && req.method === "OPTIONS") {
+      return preflight(origin, req.header("access-control-request-headers"));
+    }
     if (!PUBLIC.test(req.path) && !isKey(req.header("authorization") ?? "")) {
       const headers = { "www-authenticate": "Bearer" };
       throw new ApiError(401, "invalid_api_key", "this server needs an API key, as a bearer token", {
@@ -68,15 +72,16 @@ function isSameOrigin(origin: string, host: string): boolean {
   }
 }
 
-function preflight(origin: string): Response {
+/** An allowed origin may send any header: official clients have their own, and none but the two means anything here. */
+function preflight(origin: string, wanted = ALLOWED_HEADERS): Response {
   return new Response(null, {
     status: 204,
     headers: {
       "access-control-allow-origin": origin,
       "access-control-allow-methods": "GET, POST",
-      "access-control-allow-headers": ALLOWED_HEADERS,
+      "access-control-allow-headers": HEADER_NAMES.test(wanted) ? wanted : ALLOWED_HEADERS,
       "access-control-max-age": "600",
-      vary: "origin",
+      vary: "origin, access-control-request-headers",
     },
   });
 }

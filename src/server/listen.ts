@@ -97,7 +97,7 @@ export async function startServer(
 function checkExposure(host: string, { apiKey, allowWithoutKey }: ServeOptions): void {
   if (apiKey === "") throw new IsqError("option/invalid", "the API key is empty", { field: "apiKey" });
   if (LOOPBACK.test(host) || apiKey !== undefined || allowWithoutKey) return;
-  const message = `others can reach ${host}: set an API key, or say that there is to be none`;
+  const message = `others can reach ${host}: set a key (--api-key), or let them in (--allow-without-key)`;
   throw new IsqError("option/conflict", message, { field: "host", value: host });
 }
 

@@ -117,6 +117,8 @@ describe("calibration", () => {
       });
     expect(await (await start()).json()).toMatchObject({ collecting: true, totalRows: 0 });
     expect((await start()).status).toBe(400);
+    const early = await fixture.post("/calibration/apply", {});
+    expect(early).toMatchObject({ status: 409, body: { error: { code: "calibration/none" } } });
     await fixture.post(CHAT, { messages: TEXT, max_tokens: 1 });
     const { body } = await fixture.get("/calibration/status");
     expect(body.layersTracking).toBe(body.layers);
@@ -141,6 +143,8 @@ describe("what it tells", () => {
     expect((await fixture.post("/detokenize", { tokens: body.tokens })).body.text).toBe(TEXT);
     const special = await fixture.post("/detokenize", { tokens: body.tokens, skip_special_tokens: false });
     expect(special.body.text).toBe(`<s>${TEXT}`);
+    const outside = await fixture.post("/detokenize", { tokens: [1, 4096] });
+    expect(outside).toMatchObject({ status: 400, body: { error: { code: "prompt/token" } } });
   });
 
   test("metrics count requests, tokens and texts", async () => {

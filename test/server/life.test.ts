@@ -157,6 +157,13 @@ describe("who may ask", () => {
         204,
         "authorization, content-type",
       ]);
+      // The official client in a browser tells what it runs on in headers of its own.
+      const wanted = "authorization,content-type,x-stainless-lang,x-stainless-retry-count";
+      const browser = await fetch(url + CHAT, {
+        method: "OPTIONS",
+        headers: { origin: "https://app.example", "access-control-request-headers": wanted },
+      });
+      expect(browser.headers.get("access-control-allow-headers")).toBe(wanted);
       expect((await post(url, "https://evil.example")).status).toBe(403);
     });
   });

@@ -177,11 +177,19 @@ describe("completions", () => {
       prompt: "The court",
       max_tokens: 2,
       echo: true,
+      logprobs: 1,
       stream: true,
     });
     let streamedText = "";
-    for await (const chunk of stream) streamedText += chunk.choices[0].text;
+    const streamed: OpenAI.CompletionChoice.Logprobs[] = [];
+    for await (const chunk of stream) {
+      streamedText += chunk.choices[0].text;
+      if (chunk.choices[0].logprobs) streamed.push(chunk.choices[0].logprobs);
+    }
     expect(streamedText).toBe(text);
+    expect(streamed.length).toBe(3);
+    expect(streamed.flatMap((part) => part.tokens)).toEqual(tokens);
+    expect(streamed.flatMap((part) => part.text_offset)).toEqual(text_offset);
   });
 });
 

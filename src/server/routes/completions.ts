@@ -14,7 +14,8 @@ import { type AppEnv, type ServerState, servedModel } from "../state.js";
 interface Echo {
   readonly text: string;
   readonly tokens: readonly number[];
-  readonly logprobs: readonly ChosenLogprobs[];
+  /** Of the tokens after the first; null where nobody wants any. */
+  readonly logprobs: readonly ChosenLogprobs[] | null;
 }
 
 /** Tokens to add when a request does not say, as the OpenAI interface has it. */
@@ -69,7 +70,7 @@ async function echo(
   signal: AbortSignal,
 ): Promise<Echo[]> {
   const score = (tokens: readonly number[]) =>
-    count === undefined ? [] : model.promptLogprobs({ tokens }, count, { signal });
+    count === undefined ? null : model.promptLogprobs({ tokens }, count, { signal });
   return Promise.all(
     prompts.map(async (tokens) => ({
       text: model.tokenizer.decode(tokens),
@@ -81,6 +82,13 @@ async function echo(
 
 function completionFormat(model: TextModel, echoes: readonly Echo[] | null, choices: number): Format {
   const echoOf = (index: number) => echoes?.[Math.floor(index / choices)];
+  /** How far the tokens of each text have come that was listed: a stream is listed piece by piece. */
+  const ends = new Map<number, number>();
+  const list = (index: number, chosen: readonly ChosenLogprobs[], before?: Echo) => {
+    const { end, lists } = listLogprobs(model, chosen, ends.get(index) ?? 0, before);
+    ends.set(index, end);
+    return lists;
+  };
   return {
     idPrefix: "cmpl",
     object: "text_completion",
@@ -90,14 +98,14 @@ function completionFormat(model: TextModel, echoes: readonly Echo[] | null, choi
       return {
         index,
         text: (before?.text ?? "") + text,
-        logprobs: logprobs.length > 0 ? listLogprobs(model, logprobs, 0, before) : null,
+        logprobs: logprobs.length > 0 ? list(index, logprobs, before) : null,
         finish_reason: finish,
       };
     },
     opening(index) {
       const before = echoOf(index);
       if (!before) return null;
-      const logprobs = before.logprobs.length > 0 ? listLogprobs(model, [], 0, before) : null;
+      const logprobs = before.logprobs ? list(index, [], before) : null;
       return { index, text: before.text, logprobs, finish_reason: null };
     },
     chunk(index, { text, logprobs, finish }) {
@@ -105,7 +113,7 @@ function completionFormat(model: TextModel, echoes: readonly Echo[] | null, choi
       return {
         index,
         text,
-        logprobs: logprobs ? listLogprobs(model, [logprobs], 0) : null,
+        logprobs: logprobs ? list(index, [logprobs]) : null,
         finish_reason: finish ?? null,
       };
     },
@@ -135,8 +143,9 @@ function listLogprobs(
     if (tokenizer.decode([token]) !== "") at += text.length; // special tokens are not part of the text
   };
   for (const [i, token] of (before?.tokens ?? []).entries()) {
-    add(token, i === 0 ? null : before!.logprobs[i - 1]);
+    add(token, before?.logprobs?.[i - 1] ?? null);
   }
   for (const one of chosen) add(one.token, one);
-  return { tokens, token_logprobs: tokenLogprobs, top_logprobs: topLogprobs, text_offset: offsets };
+  const lists = { tokens, token_logprobs: tokenLogprobs, top_logprobs: topLogprobs, text_offset: offsets };
+  return { lists, end: at };
 }

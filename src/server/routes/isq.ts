@@ -1,6 +1,7 @@
 /** Quantization while the server runs: plans, re-ISQ, calibration from live texts, perplexity. */
 
 import { Hono } from "hono";
+import type { CalibrationStatus } from "../../weights.js";
 import { ApiError } from "../errors.js";
 import { perplexityOf } from "../perplexity.js";
 import type { Job } from "../re-isq-jobs.js";
@@ -19,6 +20,15 @@ async function answerJob(
   }
   const done = await ended;
   return Response.json(done, { status: done.error ? 500 : 200 });
+}
+
+/** Throws 409 where there is nothing to apply, before a job begins. */
+function checkCollected({ collecting, totalRows }: CalibrationStatus): void {
+  if (totalRows > 0) return;
+  const message = collecting
+    ? "no text has run through the model since the calibration was begun"
+    : "no calibration was begun; POST /calibration/start begins it";
+  throw new ApiError(409, "calibration/none", message);
 }
 
 export function isqRoutes(state: ServerState): Hono<AppEnv> {
@@ -65,13 +75,7 @@ export function isqRoutes(state: ServerState): Hono<AppEnv> {
     .post("/calibration/apply", async (context) => {
       const { body } = await openRequest(context, state, applyBody);
       const { model, jobs } = servedModel(state);
-      if (!model.calibrationStatus.collecting) {
-        throw new ApiError(
-          409,
-          "calibration/none",
-          "no calibration was begun; POST /calibration/start begins it",
-        );
-      }
+      checkCollected(model.calibrationStatus);
       const begun = jobs.begin("calibration", null, (options) => model.applyCalibration(options));
       return answerJob(begun, body.wait !== false);
     });

@@ -1,6 +1,7 @@
 /** `/v1/models`, tokens, and whether the server lives. */
 
 import { Hono } from "hono";
+import { checkToken } from "../../backends/interpreter.js";
 import { VERSION } from "../../version.js";
 import { ApiError } from "../errors.js";
 import { openRequest } from "../request.js";
@@ -28,7 +29,8 @@ export function modelRoutes(state: ServerState): Hono<AppEnv> {
     })
     .post("/detokenize", async (context) => {
       const { body } = await openRequest(context, state, detokenize);
-      const { tokenizer } = servedModel(state).model;
+      const { tokenizer, vocabulary } = servedModel(state).model;
+      for (const [index, token] of body.tokens.entries()) checkToken(token, vocabulary, index);
       const options = { skipSpecialTokens: body.skip_special_tokens !== false };
       return context.json({ text: tokenizer.decode(body.tokens, options) });
     })
