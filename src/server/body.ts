@@ -101,9 +101,8 @@ function parse(text: string): unknown {
 function checkText(value: unknown, path: string): void {
   if (typeof value === "string") {
     if (isWellFormed(value)) return;
-    throw new ApiError(400, "invalid_text", `${path || "the body"} holds half of a surrogate pair`, {
-      param: path,
-    });
+    const field = path === "" ? {} : { param: path };
+    throw new ApiError(400, "invalid_text", `${path || "the body"} holds half of a surrogate pair`, field);
   }
   if (typeof value !== "object" || value === null) return;
   for (const [key, item] of Object.entries(value)) {
