@@ -1,11 +1,13 @@
 /** The quantizer in a browser: a dropped file, worker threads, the GPU, and nothing that leaves the page. */
 
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { quantizeFile } from "../../pages/quantizer/quantize-file.js";
-import { chromiumMissing, openChromium, serveProject } from "../../scripts/browser.mjs";
+import { chromiumMissing, dropFiles, openChromium, serveProject } from "../../scripts/browser.mjs";
 import { wasm } from "../../src/backends/wasm.js";
 import { expectAccessible } from "./axe.js";
 
@@ -23,6 +25,7 @@ describe("in a browser", () => {
     test.skip(`not opened: ${chromiumMissing}`, () => {});
     return;
   }
+  const folder = mkdtempSync(join(tmpdir(), "isq-quantizer-"));
   let browser: Browser;
   const servers: Awaited<ReturnType<typeof serveProject>>[] = [];
   beforeAll(async () => {
@@ -31,6 +34,7 @@ describe("in a browser", () => {
   afterAll(async () => {
     await browser?.close();
     for (const server of servers) await server.close();
+    rmSync(folder, { recursive: true, force: true });
   });
 
   /** The page, from a server with or without isolation, and everything it asks for. */
@@ -52,16 +56,11 @@ describe("in a browser", () => {
     return { page, asked, problems, server };
   }
 
-  async function drop(page: Page, name: string, bytes: Uint8Array) {
-    const transfer = await page.evaluateHandle(
-      ([text, file]) => {
-        const data = new DataTransfer();
-        data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], file));
-        return data;
-      },
-      [Buffer.from(bytes).toString("base64"), name],
-    );
-    await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
+  /** A copy of the model in a folder of the test, whole or cut, under a name of its own. */
+  function copyOf(name: string, byteLength?: number): string {
+    const path = join(folder, name);
+    writeFileSync(path, readFileSync(SOURCE).subarray(0, byteLength));
+    return path;
   }
 
   /** sha256 of the file that the page offers. */
@@ -76,7 +75,7 @@ describe("in a browser", () => {
   test("a dropped file is quantized by worker threads, to the bytes of Node, and nothing is sent", async () => {
     const { page, asked, problems, server } = await open(true);
     await page.selectOption("#backend", "threads");
-    await drop(page, "tiny.safetensors", readFileSync(SOURCE));
+    await dropFiles(page, [copyOf("tiny.safetensors")]);
     expect(await saved(page)).toEqual({ name: "tiny-q4k.safetensors", hash: await expected("Q4K") });
     expect(await page.textContent("#status")).toMatch(/^tiny\.safetensors quantized by threads in /);
     const rows = await page.getByRole("row").allInnerTexts();
@@ -102,12 +101,12 @@ describe("in a browser", () => {
   test("without isolation threads are refused in a sentence, and one thread does it", async () => {
     const { page, asked } = await open(false);
     await page.selectOption("#backend", "threads");
-    await drop(page, "tiny.safetensors", readFileSync(SOURCE));
+    await dropFiles(page, [copyOf("tiny.safetensors")]);
     await expect.poll(() => page.textContent("#problem")).toMatch(/Cross-Origin-Opener-Policy/);
     await page.selectOption("#backend", "wasm");
-    await drop(page, "tiny.safetensors", readFileSync(SOURCE));
+    await dropFiles(page, [copyOf("tiny.safetensors")]);
     expect((await saved(page)).hash).toBe(await expected("Q4K"));
-    await drop(page, "cut.safetensors", readFileSync(SOURCE).subarray(0, 5000));
+    await dropFiles(page, [copyOf("cut.safetensors", 5000)]);
     await expect.poll(() => page.textContent("#problem")).toMatch(/cut\.safetensors/);
     expect(asked).toEqual(["GET /docs/quantizer/"]);
     await page.close();

@@ -1,11 +1,11 @@
 /** The block viewer in a browser, by keyboard alone, and as a screen reader is told of it. */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { chromiumMissing, openChromium } from "../../scripts/browser.mjs";
+import { chromiumMissing, dropFiles, openChromium } from "../../scripts/browser.mjs";
 import { buildPage } from "../../scripts/build-pages.mjs";
 import { wasm } from "../../src/backends/wasm.js";
 import { toBytes } from "../../src/files/gguf-write.js";
@@ -85,8 +85,8 @@ describe("in a browser", () => {
   };
   /** Opens the dialog of the focused file field with a key, and answers it. */
   const choose = async (path: string) => {
-    for (let tries = 5; ; tries--) {
-      const dialog = page.waitForEvent("filechooser", { timeout: 10_000 }).catch(() => null);
+    for (let tries = 12; ; tries--) {
+      const dialog = page.waitForEvent("filechooser", { timeout: 3_000 }).catch(() => null);
       await press("Enter");
       const chooser = await dialog;
       // A busy browser forgets that a key was pressed before it comes to open the dialog.
@@ -255,17 +255,10 @@ describe("in a browser", () => {
   });
 
   test("files can be dropped, the second is the source", async () => {
-    const transfer = await page.evaluateHandle(
-      ([a, b]) => {
-        const bytes = (text: string) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-        const data = new DataTransfer();
-        data.items.add(new File([bytes(a)], "dropped.gguf"));
-        data.items.add(new File([bytes(b)], "source.safetensors"));
-        return data;
-      },
-      [readFileSync(quantized).toString("base64"), readFileSync(SOURCE).toString("base64")],
-    );
-    await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
+    const [file, source] = [join(folder, "dropped.gguf"), join(folder, "source.safetensors")];
+    copyFileSync(quantized, file);
+    copyFileSync(SOURCE, source);
+    await dropFiles(page, [file, source]);
     await expect.poll(() => text("#status")).toMatch(/^source: source.safetensors/);
     expect(await page.locator("#tensor-table button").count()).toBeGreaterThan(0);
   });
