@@ -1,7 +1,6 @@
 /** Running: a model opened, quantized, placed, and ready for text. */
 
 import type { Backend } from "./backends/backend.js";
-import { checkToken } from "./backends/interpreter.js";
 import {
   type CollectedImportance,
   type CollectOptions,
@@ -309,9 +308,15 @@ export class TextModel {
   }
 
   #createSampler(request: GenerateRequest, prompt: readonly number[]): Sampler {
-    for (const id of Object.keys(request.logitBias ?? {})) checkToken(Number(id), this.vocabulary, 0);
+    for (const id of Object.keys(request.logitBias ?? {})) checkBias(Number(id), this.vocabulary);
     return createSampler(request, this.#parts.backend.logitKernels, prompt);
   }
+}
+
+function checkBias(id: number, vocabulary: number): void {
+  if (!(id >= vocabulary)) return; // what is no id at all, the sampler refuses
+  const message = `logitBias: token ${id} is outside the vocabulary of ${vocabulary}`;
+  throw new IsqError("prompt/token", message, { field: "logitBias", value: id, limit: vocabulary - 1 });
 }
 
 function checkLogprobs(count: number, vocabulary: number): number {

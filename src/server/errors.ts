@@ -68,7 +68,17 @@ export function toApiError(error: unknown): ApiError {
   const { tag, message, details } = error;
   const status = STATUS_OF_TAG[tag] ?? (OF_REQUEST.test(tag) ? 400 : 500);
   const code = tag === "prompt/length" ? "context_length_exceeded" : tag;
-  return new ApiError(status, code, message, details.field === undefined ? {} : { param: details.field });
+  return new ApiError(
+    status,
+    code,
+    message,
+    details.field === undefined ? {} : { param: snakeCase(details.field) },
+  );
+}
+
+/** Fields of requests are those of the library, spelled as the interface does. */
+function snakeCase(field: string): string {
+  return field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 export function errorBody({ status, message, param, code }: ApiError): ErrorBody {
