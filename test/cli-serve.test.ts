@@ -148,6 +148,11 @@ describe("contradictions are refused before anything is loaded, with what would 
     expect(stderr.replaceAll("\n", " ")).toMatch(message);
     expect([status, stdout]).toEqual([2, ""]);
   });
+
+  test("run --top-p 1.5", async () => {
+    const { status, stderr } = await isq("run", "-p", "a", "--top-p", "1.5", ...MODEL);
+    expect([status, stderr]).toEqual([2, expect.stringContaining("above 0 and at most 1")]);
+  });
 });
 
 test("gguf and toml name the same model as plain; the tokenizer is in the file or elsewhere", async () => {
@@ -213,6 +218,8 @@ test("bench prints a line per test and number of texts", async () => {
     ["pp 40", 3],
   ]);
   for (const { mean, concurrency, throughput } of rows) expect(throughput).toBeCloseTo(mean * concurrency);
+  const nothing = await isq("bench", "-p", "0", "-g", "0", ...MODEL);
+  expect(nothing).toMatchObject({ status: 2, stderr: expect.stringContaining("leave nothing to measure") });
   const tooLong = await isq("bench", "-p", "2048", ...MODEL);
   expect(tooLong).toMatchObject({ status: 2, stderr: expect.stringContaining("context of 2048") });
 });

@@ -47,6 +47,11 @@ export function addBenchCommand(program: Command): void {
   addTextOptions(addRuntimeOptions(addQuantizationOptions(command)), { n: true });
   addModelForm<BenchFlags & BuildOptions>(command, async (options) => {
     checkImportanceUse(options);
+    if (options.nPrompt === 0 && options.nGen === 0) {
+      throw new IsqError("option/conflict", "--n-prompt 0 and --n-gen 0 leave nothing to measure", {
+        field: "nPrompt",
+      });
+    }
     const { paGpuMem, paGpuMemUsage, paCtxtLen = neededPositions(options), ...rest } = options;
     const sized = paGpuMem !== undefined || paGpuMemUsage !== undefined;
     const builder = createBuilder({

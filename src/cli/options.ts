@@ -10,7 +10,7 @@ import type { Organization } from "../plan-rules.js";
 import { TextModelBuilder } from "../text-model-builder.js";
 import { addFlags, createFlag } from "./flags.js";
 
-export { createFlag, parseCount, parseNumber } from "./flags.js";
+export { createFlag, parseCount, parseNumber, parseShare } from "./flags.js";
 export { addModelForm, addModelForms } from "./forms.js";
 
 /** What the quantization options parse to. */

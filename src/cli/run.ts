@@ -15,6 +15,7 @@ import {
   createFlag,
   parseCount,
   parseNumber,
+  parseShare,
 } from "./options.js";
 
 interface RunOptions {
@@ -48,7 +49,7 @@ export function addRunCommand(program: Command): void {
       parseNumber,
     )
     .option("--top-k <count>", "draw from this many likeliest tokens", parseCount(1))
-    .option("--top-p <number>", "draw from the likeliest tokens that make up this share", parseNumber)
+    .option("--top-p <number>", "draw from the likeliest tokens that make up this share", parseShare)
     .addOption(createFlag("seed", { preset: 0 }))
     .addOption(createFlag("truncateSequence"))
     .addOption(createFlag("throughput"));
