@@ -79,8 +79,10 @@ export const LIMITS = {
   configWeights: 1_000_000,
   configVocabulary: 10_000_000,
   configContext: 100_000_000,
-  /** Turns of loops and macros of a chat template: conversations have hundreds of messages (CWE-834, CVE-2024-34359). */
-  templateSteps: 1_000_000,
+  /** Work of a chat template, in characters copied: a megabyte of messages takes a twentieth (CWE-834, CVE-2024-34359). */
+  templateWork: 200_000_000,
+  /** Characters of one value of a template; items of lists count 8: some functions take memory by the match (CWE-789). */
+  templateValue: 8_000_000,
   /** Stop strings of one text, and characters of each: every piece of text is searched for all of them (CWE-407). */
   stopStrings: 16,
   stopLength: 1024,

@@ -1,8 +1,7 @@
-/** Conversations to prompts, by the model's own chat template through @huggingface/jinja. */
+/** Conversations to prompts, by the model's own chat template. */
 
-import { Template } from "@huggingface/jinja";
 import { IsqError } from "../errors.js";
-import { LIMITS } from "../limits.js";
+import { parseTemplate, renderTemplate } from "./template.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 /** One message of a conversation. Templates may know further fields. */
@@ -25,7 +24,7 @@ export type ChatTokenizer = Pick<Tokenizer, "file" | "chatTemplate" | "beginText
 /** Returns a Jinja source as it is. Throws `tokenizer/invalid` unless it can be parsed. */
 export function checkTemplate(source: string, file: string): string {
   try {
-    new Template(source);
+    parseTemplate(source);
     return source;
   } catch (cause) {
     const message = `the chat template ${file} is not Jinja: ${(cause as Error).message}`;
@@ -56,9 +55,8 @@ export function renderChat(
     );
   }
   try {
-    return boundTemplate(chatTemplate).render({
+    return renderTemplate(chatTemplate, {
       ...variables,
-      ...createBounds(),
       messages,
       bos_token: beginText,
       eos_token: endText,
@@ -73,57 +71,4 @@ export function renderChat(
       { cause },
     );
   }
-}
-
-/** Called at the start of every turn of a loop and of every macro; see {@link boundTemplate}. */
-const TICK = "isq_tick";
-
-/** A template whose loops and macros say that they run. Templates come from files of strangers, and may loop for ever. */
-function boundTemplate(source: string): Template {
-  const template = new Template(source);
-  const [call] = (new Template(`{{ ${TICK}() }}`).parsed as unknown as Node).body as Node[];
-  const visit = (node: unknown): void => {
-    if (Array.isArray(node)) node.forEach(visit);
-    if (node === null || typeof node !== "object" || Array.isArray(node)) return;
-    const { type, body, computed } = node as Node;
-    for (const [name, value] of Object.entries(node)) {
-      if (name !== "property" || computed) visit(value); // `x.range` is another thing
-    }
-    if (type === "Identifier" && (node as Node).value === "range") (node as Node).value = RANGE;
-    if ((type === "For" || type === "Macro") && Array.isArray(body)) body.unshift(call);
-  };
-  visit(template.parsed);
-  return template;
-}
-
-/** The library's own `range` cannot be replaced: templates call this one. */
-const RANGE = "isq_range";
-
-interface Node {
-  readonly type: string;
-  readonly computed?: boolean;
-  value?: unknown;
-  readonly body?: unknown;
-}
-
-/** What a template may do: as many turns and items of `range` as the longest conversations never need. */
-function createBounds() {
-  let left: number = LIMITS.templateSteps;
-  const spend = (steps: number) => {
-    left -= steps;
-    if (!(left >= 0)) throw new Error(`it takes more than ${LIMITS.templateSteps} steps`);
-  };
-  return {
-    [TICK]() {
-      spend(1);
-      return "";
-    },
-    [RANGE](start: number, stop?: number, step = 1): number[] {
-      const [first, last] = typeof stop === "number" ? [start, stop] : [0, start];
-      const by = typeof step === "number" && step !== 0 ? step : 1;
-      const count = Math.max(0, Math.ceil((last - first) / by));
-      spend(count);
-      return Array.from({ length: count }, (_, i) => first + i * by);
-    },
-  };
 }

@@ -171,6 +171,36 @@ describe("chat", () => {
     expect(renderChat(own, messages, { addGenerationPrompt: false, variables: { tools: ["t"] } })).toBe("t");
   });
 
+  test.each([
+    ["empty turns", "{% for a in range(n) %}{% for b in range(n) %}{% endfor %}{% endfor %}"],
+    ["a long range", "{{ range(1000000000000) }}"],
+    ["macros that call two each", macros(60)],
+    ["a list", doubled("[1]", "n.x + n.x", "")],
+    ["lists of lists", doubled("[1]", "[n.x, n.x]", "{{ n.x }}")],
+    ["lists of lists", doubled("[1]", "[n.x, n.x]", "{{ n.x | tojson }}")],
+    ["maps of maps", doubled("[1]", "{'a': n.x, 'b': n.x}", "{{ n.x == 'x' }}")],
+    ["a text", doubled("'ab'", "n.x ~ n.x", "{{ n.x }}")],
+    ["a text", doubled("'ab'", "n.x | replace('a', 'aaaa')", "")],
+    ["a part", repeated("range(100000)", "{% set y = x[1:] %}")],
+    ["a sorted list", repeated("range(100000)", "{{ x | sort | length }}")],
+    ["what is not there", repeated("range(100000)", "{{ -1 in x }}")],
+    ["a method", repeated("range(100000) | join", "{{ x.upper() == 'A' }}")],
+    ["the date", repeated("'%Y'", "{{ strftime_now(x) }}")],
+    ["namespaces in lists", namespaces(24)],
+  ])("%s: ends, in a refusal", (_, chatTemplate) => {
+    expect(() => renderChat({ ...tokenizer, chatTemplate }, messages, { variables: { n: 100_000 } })).toThrow(
+      expect.objectContaining({ tag: "tokenizer/invalid", message: expect.stringContaining("more than") }),
+    );
+  });
+
+  test("a conversation of a thousand messages is far from the bound", () => {
+    const long = Array.from({ length: 1000 }, (_, i) => ({
+      role: i % 2 ? "assistant" : "user",
+      content: "word ".repeat(1000),
+    }));
+    expect(renderChat(tokenizer, long).length).toBeGreaterThan(5e6);
+  });
+
   test("refuses no messages, no template and templates that fail", () => {
     const tagOf = (run: () => unknown) => {
       try {
@@ -186,3 +216,27 @@ describe("chat", () => {
     }
   });
 });
+
+/** A template that replaces x by something twice as large, sixty times. */
+const doubled = (first: string, next: string, then: string) =>
+  `{% set n = namespace(x=${first}) %}{% for i in range(60) %}{% set n.x = ${next} %}{% endfor %}${then}`;
+
+const repeated = (x: string, body: string) =>
+  `{% set x = ${x} %}{% for i in range(100000) %}${body}{% endfor %}`;
+
+/** Macros that call the one before twice each. */
+function macros(count: number): string {
+  const calls = Array.from(
+    { length: count },
+    (_, i) => `{% macro m${i + 1}() %}{% set x = m${i}() %}{% set x = m${i}() %}{% endmacro %}`,
+  );
+  return `{% macro m0() %}{% endmacro %}${calls.join("")}{{ m${count}() }}`;
+}
+
+/** Namespaces that hold two of the next each, filled after they were put into lists. */
+function namespaces(count: number): string {
+  const all = Array.from({ length: count }, (_, i) => i);
+  const make = all.map((i) => `{% set n${i} = namespace(a=1) %}{% set l${i} = [n${i}, n${i}] %}`);
+  const fill = all.slice(1).map((i) => `{% set n${i - 1}.a = l${i} %}`);
+  return `${make.join("")}${fill.join("")}{{ l0 | tojson }}`;
+}
