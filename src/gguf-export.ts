@@ -7,6 +7,7 @@ import type { DenseTensor, DenseType, Tensor } from "./backends/backend.js";
 import { DENSE_BYTES, narrow, widen } from "./dense.js";
 import { IsqError } from "./errors.js";
 import { type GgmlType, ggmlTypeNamed } from "./files/ggml-types.js";
+import { layoutGgufShards } from "./files/gguf-split.js";
 import type { GgufMetadata, GgufValue } from "./files/gguf-values.js";
 import { type GgufLayout, type GgufTensorSpec, layoutGguf } from "./files/gguf-write.js";
 import { quote } from "./files/json.js";
@@ -68,6 +69,16 @@ export function planGguf(
   tensors: readonly ModelTensor[],
   options: GgufExportOptions = {},
 ): GgufExport {
+  const { metadata, pieces } = describeGguf(config, tensors, options);
+  return layOut(metadata, pieces, layoutGguf(metadata, pieces));
+}
+
+/** Metadata and tensors of a file, in order. */
+function describeGguf(
+  config: ModelConfig,
+  tensors: readonly ModelTensor[],
+  options: GgufExportOptions,
+): Pick<GgufExport, "metadata" | "pieces"> {
   const { tensors: rules, name: architecture } = ggufArchitectureOf(config);
   const groups = new Map<string, Group>();
   for (const tensor of tensors) {
@@ -96,17 +107,43 @@ export function planGguf(
   metadata.set("general.quantization_version", { type: "u32", value: 2 });
   for (const [key, value] of options.tokenizer ?? NO_TOKENIZER) metadata.set(key, value);
   for (const [key, value] of options.further ?? []) if (!metadata.has(key)) metadata.set(key, value);
-  const layout = layoutGguf(metadata, pieces);
-  const { byteLength } = layout;
-  return { format: "gguf", metadata, pieces, byteLength, ...placePieces(pieces, layout) };
+  return { metadata, pieces };
+}
+
+function layOut(metadata: GgufMetadata, pieces: readonly GgufPiece[], layout: GgufLayout): GgufExport {
+  return { format: "gguf", metadata, pieces, byteLength: layout.byteLength, ...placePieces(pieces, layout) };
 }
 
 /** Plans the file of a model as `plan` makes it. A head that shares its embedding's data has no tensor. Throws as {@link planGguf}. */
 export function planGgufSave(config: ModelConfig, plan: Plan, options: GgufExportOptions = {}): GgufExport {
-  const own = plan.rows.filter(({ byteLength }) => byteLength > 0);
-  const tensors = own.map(({ tensor, type, shape }) => ({ name: tensor, type, shape }));
-  return planGguf(config, tensors, options);
+  return planGguf(config, tensorsOf(plan), options);
 }
+
+/**
+ * Plans a model over files with at most `shardByteLength` bytes of tensors each, named as llama.cpp names them:
+ * `STEM-00001-of-00003.gguf`. A larger tensor has a file of its own. Throws as {@link planGguf}, and `gguf/split` for more
+ * files than names can count.
+ */
+export function planGgufShards(
+  config: ModelConfig,
+  plan: Plan,
+  {
+    stem,
+    shardByteLength,
+    ...options
+  }: GgufExportOptions & { readonly stem: string; readonly shardByteLength: number },
+): { readonly name: string; readonly file: GgufExport }[] {
+  const { metadata, pieces } = describeGguf(config, tensorsOf(plan), options);
+  return layoutGgufShards(stem, metadata, pieces, shardByteLength).map(({ file: name, layout, tensors }) => {
+    const own = tensors.map((i) => pieces[i]);
+    return { name, file: layOut(metadata, own, layout) };
+  });
+}
+
+const tensorsOf = ({ rows }: Plan): ModelTensor[] =>
+  rows
+    .filter(({ byteLength }) => byteLength > 0)
+    .map(({ tensor, type, shape }) => ({ name: tensor, type, shape }));
 
 function placePieces(pieces: readonly GgufPiece[], layout: GgufLayout): Pick<SaveFile, "fixed" | "targets"> {
   const fixed = [{ byteOffset: 0, bytes: layout.header }];

@@ -72,6 +72,18 @@ export function ggufPlaces(
   return places;
 }
 
+/** The places of the shards of a GGUF set. */
+export function ggufShardPlaces(
+  opened: Pick<OpenedModel, "config">,
+  shards: readonly { readonly file: GgufExport }[],
+): Map<string, OutputPlace> {
+  const places = new Map<string, OutputPlace>();
+  for (const [index, { file }] of shards.entries()) {
+    for (const [name, place] of ggufPlaces(opened, file)) places.set(name, { ...place, file: index });
+  }
+  return places;
+}
+
 function rowOrderOf(change: string, { fields }: OpenedModel["config"]): RowOrder | null | undefined {
   if (change === "none") return null;
   if (change === "rope-queries") return { order: "interleaved", heads: headsOf(fields).heads };

@@ -1,5 +1,5 @@
 /**
- * Writing models to files: GGUF or safetensors, a file each, or UQFF, a set of files; the name of the output says which.
+ * Writing models to files: GGUF or safetensors, a file each, or a set of them in GGUF or UQFF; the name of the output says which.
  * Complete files only, and the same bytes every time.
  */
 
@@ -15,19 +15,14 @@ import { shareHead } from "./gguf-head.js";
 import { type OpenedModel, openTokenizerOf } from "./load.js";
 import { tokenizerKeys } from "./model/gguf/tokenizer-write.js";
 import { type Plan, type PlanRequest, plan } from "./plan.js";
-import {
-  describeProvenance,
-  hashSources,
-  type Provenance,
-  provenanceKeys,
-  provenanceTexts,
-} from "./provenance.js";
+import { describeProvenance, hashSources, type Provenance, provenanceTexts } from "./provenance.js";
 import { parseType } from "./quants/tensor.js";
 import { formatReceipt, makeReceipt, RECEIPT_START } from "./receipt.js";
 import { placesOf } from "./receipt-places.js";
 import { planSafetensorsSave } from "./safetensors-export.js";
 import { type SaveFile, saveModel, savePeakByteLength } from "./save.js";
 import { planUqff } from "./uqff-export.js";
+import { type DescribedJob, ggufOptionsOf, writeGgufShards } from "./write-gguf-shards.js";
 import {
   hashFixed,
   receiptPath,
@@ -49,9 +44,13 @@ export type SaveFormat = (typeof SAVE_FORMATS)[number];
  */
 export function saveFormatOf(path: string, shardByteLength?: number): SaveFormat {
   const found = SAVE_FORMATS.find((format) => path.toLowerCase().endsWith(`.${format}`));
-  if (found && found !== "uqff" && shardByteLength !== undefined) {
+  if (found === "safetensors" && shardByteLength !== undefined) {
     const details = { field: "shardByteLength", value: shardByteLength };
-    throw new IsqError("option/conflict", `${path} is one file: only UQFF is written in shards`, details);
+    throw new IsqError(
+      "option/conflict",
+      `${path} is one file: GGUF and UQFF are written in shards`,
+      details,
+    );
   }
   if (found) return found;
   const limit = SAVE_FORMATS.map((format) => `.${format}`);
@@ -102,14 +101,8 @@ export function planFile(
   if (format === "safetensors") {
     return planSafetensorsSave(plan, { format: "pt", ...provenanceTexts(provenance) });
   }
-  const kept = new Map([...(gguf?.files.metadata ?? [])].filter(([key]) => !REPLACED.test(key)));
-  const further: GgufMetadata = new Map([...provenanceKeys(provenance), ...kept]);
-  const own = kept.has("tokenizer.ggml.model") ? new Map() : tokenizer;
-  return planGgufSave(config, plan, { further, ...(own && { tokenizer: own }) });
+  return planGgufSave(config, plan, ggufOptionsOf(gguf, provenance, tokenizer));
 }
-
-/** Keys of a source file that say how it was split, aligned or quantized. */
-const REPLACED = /^(split|quantize|isq)\.|^general\.(alignment|file_type|quantization_version)$/;
 
 /** Bytes of an output, and of the tensors in memory at the worst moment of writing it. Throws as the layouts do. */
 export function measureOutput(
@@ -156,14 +149,13 @@ export async function writeModels(
     described.push({ ...job, provenance });
   }
   if (formats[0] === "uqff") return writeUqff(opened, described, backend, options);
+  const isSet = options.shardByteLength !== undefined;
   const reports: WriteReport[] = [];
-  for (const job of described) reports.push(await writeFile(opened, { ...job, tokenizer }, backend, options));
+  for (const job of described) {
+    const own = { ...job, tokenizer };
+    reports.push(await (isSet ? writeGgufShards : writeFile)(opened, own, backend, options));
+  }
   return reports;
-}
-
-interface DescribedJob extends WriteJob {
-  readonly provenance: Provenance;
-  readonly tokenizer: GgufMetadata | undefined;
 }
 
 async function writeFile(

@@ -2,7 +2,9 @@
 
 import type { ByteSource } from "./files/source.js";
 import type { AlgorithmChoice, Plan } from "./plan.js";
+import type { Provenance } from "./provenance.js";
 import type { QuantizeReport } from "./quantize.js";
+import { formatReceipt, makeReceipt, type ReceiptRequest } from "./receipt.js";
 import type { SaveFile, SaveOptions } from "./save.js";
 
 export interface WriteOptions extends SaveOptions {
@@ -13,7 +15,7 @@ export interface WriteOptions extends SaveOptions {
   readonly restart?: boolean;
   /** Where to write the output's receipt, or true for `OUTPUT.receipt.json`; see receipt.ts. It is there before the output is. */
   readonly receipt?: string | true;
-  /** UQFF: a shard grows to this and not beyond; 10 GiB when absent. */
+  /** A shard grows to this and not beyond. When absent: 10 GiB in UQFF, and GGUF is one file. */
   readonly shardByteLength?: number;
 }
 
@@ -32,6 +34,12 @@ export interface WriteReport extends QuantizeReport {
 export interface WriteJob {
   readonly plan: Plan;
   readonly path: string;
+}
+
+/** A file of a set, by its name in the folder. */
+export interface NamedFile {
+  readonly name: string;
+  readonly file: SaveFile;
 }
 
 /** Where the receipt of an output goes; undefined when none is wanted. */
@@ -56,4 +64,37 @@ export async function withFile(path: string, check: (source: ByteSource) => Prom
   } finally {
     await source.close?.();
   }
+}
+
+/** Of what a set will be. */
+export async function fingerprintOf(set: readonly NamedFile[], provenance: Provenance): Promise<Provenance> {
+  const { openHasher } = await import("#platform");
+  const hasher = openHasher();
+  for (const { name, file } of set) {
+    hasher.update(new TextEncoder().encode(`${name} ${file.byteLength} ${await hashFixed(file)}\n`));
+  }
+  return { ...provenance, files: hasher.finish() };
+}
+
+/** The receipt of a set whose files do not have their names yet. */
+export async function writeSetReceipt(
+  receipt: string,
+  files: readonly { readonly name: string; readonly path: string }[],
+  request: Omit<ReceiptRequest, "output">,
+): Promise<void> {
+  const { openFile, writeSmallFile } = await import("#platform");
+  const open: ByteSource[] = [];
+  try {
+    for (const { path } of files) open.push(await openFile(path));
+    const output = open.map((source, i) => ({ ...source, name: files[i].name }));
+    await writeSmallFile(receipt, formatReceipt(await makeReceipt({ ...request, output })));
+  } finally {
+    for (const source of open) await source.close?.();
+  }
+}
+
+/** The folder of an output, and its name without the ending, which those of its shards begin with. */
+export function splitPath(path: string): { folder: string; stem: string } {
+  const [, folder = "./", stem] = /^(.*[/\\])?([^/\\]*)\.[^./\\]+$/.exec(path)!;
+  return { folder: folder.replace(/(?<=.)[/\\]$/, ""), stem };
 }

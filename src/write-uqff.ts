@@ -11,18 +11,19 @@ import { LIMITS } from "./limits.js";
 import type { OpenedModel } from "./load.js";
 import type { Plan } from "./plan.js";
 import { type Provenance, provenanceTexts } from "./provenance.js";
-import { formatReceipt, makeReceipt, type ReceiptRequest } from "./receipt.js";
 import { uqffPlaces } from "./receipt-places.js";
 import { type SaveFile, saveModel } from "./save.js";
 import { planUqff, type UqffExport, type UqffFile } from "./uqff-export.js";
 import { VERSION } from "./version.js";
 import {
-  hashFixed,
+  fingerprintOf,
   receiptPath,
+  splitPath,
   type WriteJob,
   type WriteOptions,
   type WriteReport,
   withFile,
+  writeSetReceipt,
 } from "./write-output.js";
 
 /** Small files of a model's folder that stand beside the shards, so that the new folder is a model, too. */
@@ -119,7 +120,7 @@ export async function writeUqff(
       if (receipt === undefined) continue;
       const files = [...shards, residual];
       const request = { ...options, plan: job.plan, checkpoint, places: uqffPlaces(job.plan, files) };
-      await writeReceipt(
+      await writeSetReceipt(
         receipt,
         files.map(({ name }) => ({ name, path: pathOf(name) })),
         request,
@@ -170,15 +171,6 @@ function wholeFile(bytes: Uint8Array): SaveFile {
   };
 }
 
-async function fingerprintOf(set: readonly UqffFile[], provenance: Provenance): Promise<Provenance> {
-  const { openHasher } = await import("#platform");
-  const hasher = openHasher();
-  for (const { name, file } of set) {
-    hasher.update(new TextEncoder().encode(`${name} ${file.byteLength} ${await hashFixed(file)}\n`));
-  }
-  return { ...provenance, files: hasher.finish() };
-}
-
 async function checkShards(paths: readonly string[]): Promise<void> {
   const { openFile } = await import("#platform");
   const sources: ByteSource[] = [];
@@ -188,27 +180,4 @@ async function checkShards(paths: readonly string[]): Promise<void> {
   } finally {
     for (const source of sources) await source.close?.();
   }
-}
-
-/** Of files that do not have their names yet. */
-async function writeReceipt(
-  receipt: string,
-  files: readonly { readonly name: string; readonly path: string }[],
-  request: Omit<ReceiptRequest, "output">,
-): Promise<void> {
-  const { openFile, writeSmallFile } = await import("#platform");
-  const open: ByteSource[] = [];
-  try {
-    for (const { path } of files) open.push(await openFile(path));
-    const output = open.map((source, i) => ({ ...source, name: files[i].name }));
-    await writeSmallFile(receipt, formatReceipt(await makeReceipt({ ...request, output })));
-  } finally {
-    for (const source of open) await source.close?.();
-  }
-}
-
-/** The folder of an output, and the name that its shards begin with. */
-function splitPath(path: string): { folder: string; stem: string } {
-  const [, folder = "./", stem] = /^(.*[/\\])?([^/\\]*)\.uqff$/i.exec(path)!;
-  return { folder: folder.replace(/(?<=.)[/\\]$/, ""), stem };
 }

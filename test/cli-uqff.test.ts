@@ -93,11 +93,20 @@ describe("UQFF", () => {
     expect([again.status, /tiny-q4k-0\.uqff is there already/.test(again.stderr)]).toEqual([2, true]);
     const twice = isq("quantize", ...MODEL, "--isq", "Q4K,q4_k", "-o", join(set, "x.uqff"));
     expect([twice.status, /Q4K comes twice/.test(twice.stderr)]).toEqual([2, true]);
-    const whole = isq("quantize", ...MODEL, "--isq", "Q4K", "-o", at("x.gguf"), "--shard-size", "1000000");
-    expect([whole.status, /x\.gguf is one file: only UQFF is written in shards/.test(whole.stderr)]).toEqual([
-      2,
-      true,
-    ]);
+    const whole = isq(
+      "quantize",
+      ...MODEL,
+      "--isq",
+      "Q4K",
+      "-o",
+      at("x.safetensors"),
+      "--shard-size",
+      "1000000",
+    );
+    expect([
+      whole.status,
+      /x\.safetensors is one file: GGUF and UQFF are written in shards/.test(whole.stderr),
+    ]).toEqual([2, true]);
     const nothing = isq("quantize", ...MODEL, "-o", join(set, "x.uqff"));
     expect([nothing.status, /there are none/.test(nothing.stderr)]).toEqual([2, true]);
     renameSync(join(set, "tiny-q4k-1.uqff"), at("elsewhere"));

@@ -27,13 +27,17 @@ interface QuantizeOptions extends Omit<BuildOptions, "isq"> {
 export function addQuantizeCommand(program: Command): void {
   const command = program
     .command("quantize")
-    .description("quantize a model into a GGUF or safetensors file, or into a set of UQFF files");
+    .description("quantize a model into a GGUF or safetensors file, or into a set of files in GGUF or UQFF");
   addModelOptions(addRuntimeOptions(addTypesOptions(command)))
     .requiredOption(
       "-o, --output <file>",
       "what to write: NAME.gguf, NAME.safetensors or NAME.uqff; of several types, each puts its name before the ending",
     )
-    .option("--shard-size <bytes>", "most bytes of a UQFF shard; 10 GiB when left out", parseCount(1))
+    .option(
+      "--shard-size <bytes>",
+      "most bytes of tensors in a shard, of GGUF or UQFF; when left out GGUF is one file, and a UQFF shard has 10 GiB at most",
+      parseCount(1),
+    )
     .addOption(new Option("--dry-run", "say what would be done, and write nothing"))
     .addOption(new Option("--json", "print the plan or the report as JSON"))
     .addOption(new Option("--force", "replace files that are there"))

@@ -15,8 +15,8 @@ interface Run {
 }
 
 /** Runs the command; with a time in milliseconds it is killed after that. */
-function quantize(output: string, killAfter?: number): Promise<Run> {
-  const sizes = output.endsWith(".uqff") ? ["--shard-size", "1500000"] : [];
+function quantize(output: string, shards: boolean, killAfter?: number): Promise<Run> {
+  const sizes = shards ? ["--shard-size", "1500000"] : [];
   const args = ["quantize", "-m", "models/tiny-mistral", "--isq", "Q5K", "-o", output, ...sizes];
   const started = performance.now();
   const child = spawn(process.execPath, ["dist/cli/main.js", ...args], { cwd: root, stdio: "ignore" });
@@ -39,28 +39,35 @@ function finished(folder: string): Map<string, Buffer> {
 
 const isPartial = (name: string) => /\.partial(\.journal)?$/.test(name);
 
+export const KINDS: Readonly<Record<string, readonly [extension: string, shards: boolean]>> = {
+  gguf: ["gguf", false],
+  "gguf shards": ["gguf", true],
+  safetensors: ["safetensors", false],
+  "uqff shards": ["uqff", true],
+};
+
 /**
  * Kills `kills` runs in all, each at another moment of its life; every output must end as one that was never killed. `midway`
- * of them had begun to write.
+ * of them had begun to write. A kind is an ending of a name, and whether the output is in shards.
  */
 export async function killLoop(
-  extension: string,
+  [extension, shards]: readonly [extension: string, shards: boolean],
   kills: number,
 ): Promise<{ outputs: number; kills: number; midway: number }> {
   const parent = mkdtempSync(join(tmpdir(), "isq-"));
   const [first, folder] = ["whole", "out"].map((name) => join(parent, name));
   for (const each of [first, folder]) mkdirSync(each);
-  let { milliseconds } = await quantize(join(first, `m.${extension}`));
+  let { milliseconds } = await quantize(join(first, `m.${extension}`), shards);
   const whole = finished(first);
   const output = join(folder, `m.${extension}`);
   const finish = async () => {
-    milliseconds = Math.max(milliseconds, (await quantize(output)).milliseconds);
+    milliseconds = Math.max(milliseconds, (await quantize(output, shards)).milliseconds);
   };
   let [outputs, done, midway] = [0, 0, 0];
   for (let run = 0; done < kills; run++) {
     // Golden-ratio steps spread the moments evenly, over the last three quarters: node starts up before.
     const share = 0.25 + 0.75 * ((run * 0.618_033_988_75) % 1);
-    const ending = await quantize(output, share * milliseconds);
+    const ending = await quantize(output, shards, share * milliseconds);
     // Killed behind its end, it has finished all the same.
     const ended = readdirSync(folder).sort().join() === [...whole.keys()].sort().join();
     expect(ended || !ending.finished).toBe(true);
